@@ -1,0 +1,1 @@
+"""The command line; uses the client only, and the wiring for `serve`."""

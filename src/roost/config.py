@@ -1,0 +1,210 @@
+"""Settings: a frozen tree with a documented field each, and the only reader of the environment.
+
+Precedence: command-line flags, then ``ROOST_*`` variables, then the TOML file given by ``--config`` (else
+``$ROOST_HOME/config.toml`` where there is one), then the defaults below. Children of ``roost serve`` read the same
+settings back from ``run/settings.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from roost.domain.errors import InvalidSettings
+from roost.domain.hardware import HardwarePrice
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a server."""
+
+    home: Path
+    """ROOST_HOME: database, credentials, weights, sockets and logs live under it."""
+    host: str = "127.0.0.1"
+    """Address of the public port."""
+    port: int = 8080
+    """The public port; 0 lets the system choose."""
+    gateway_workers: int = 1
+    """Number of gateway processes that share the public port; one carries a thousand streams."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite in the home directory."""
+    runtime: str = "local"
+    """Where replicas run: a name of ``roost.runtimes.registry``."""
+    zone: str = "local"
+    """The availability zone of this machine."""
+    owner: str = "roost"
+    """Owner of the first key; endpoint names begin with their owner."""
+    cpu_overcommit: float = 1.0
+    """CPU threads offered to replicas per core of the machine."""
+    inactive_timeout_minutes: int = 60
+    """Auto-stop of endpoints that do not name one; 0 turns it off."""
+    drain_deadline_s: float = 300.0
+    """How long a replica that is going down may finish its requests."""
+    stop_grace_s: float = 10.0
+    """Seconds between TERM and KILL for an engine."""
+    max_start_failures: int = 5
+    """Consecutive failed starts after which an endpoint is in ERROR."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """Largest request body; larger ones get 413."""
+    hold_limit: int = 1000
+    """Requests that one endpoint may hold while it comes up; more get 429."""
+    hold_timeout_s: float = 60.0
+    """How long a request is held when its client does not announce a timeout."""
+    max_staleness_s: float = 24 * 3600.0
+    """Age of the routing table after which a gateway without a control plane reports itself not ready."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    hardware: Mapping[str, HardwarePrice] = field(default_factory=dict)
+    """Catalog entries by accelerator that add to or replace the built-in ones."""
+
+    @property
+    def run_dir(self) -> Path:
+        """Pid files, sockets and replica records; mode 0700."""
+        return self.home / "run"
+
+    @property
+    def models_dir(self) -> Path:
+        """The weights cache."""
+        return self.home / "models"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of the server's processes."""
+        return self.home / "logs"
+
+    @property
+    def credentials_path(self) -> Path:
+        """``{"base_url", "api_key"}``, mode 0600."""
+        return self.home / "credentials.json"
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'roost.db'}"
+
+    @property
+    def control_socket(self) -> Path:
+        """Unix socket of the control plane's public API, to which gateways relay."""
+        return self.run_dir / "control.sock"
+
+    @property
+    def internal_socket(self) -> Path:
+        """Unix socket of the internal routes (watch, report); never relayed."""
+        return self.run_dir / "internal.sock"
+
+    def dump(self) -> str:
+        """The settings as JSON, for ``run/settings.json``."""
+        values = asdict(self)
+        values["home"] = str(self.home)
+        return json.dumps(values)
+
+    @classmethod
+    def parse(cls, text: str) -> Settings:
+        """Read what ``dump`` wrote."""
+        values = json.loads(text)
+        values["home"] = Path(values["home"])
+        values["hardware"] = {name: HardwarePrice(**entry) for name, entry in values["hardware"].items()}
+        return cls(**values)
+
+
+def home_dir(flag: Path | None = None) -> Path:
+    """ROOST_HOME: the flag, else the variable, else ``~/.roost``; absolute."""
+    return (flag or Path(os.environ.get("ROOST_HOME") or Path.home() / ".roost")).expanduser().absolute()
+
+
+def secret(name: str) -> str | None:
+    """The value of an environment variable that holds a secret (an upstream's key), None when unset or empty."""
+    return os.environ.get(name) or None
+
+
+def client_environment() -> tuple[str | None, str | None]:
+    """``(ROOST_BASE_URL, ROOST_API_KEY)`` as clients read them; None when unset or empty."""
+    return secret("ROOST_BASE_URL"), secret("ROOST_API_KEY")
+
+
+def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) -> Settings:
+    """The settings from flags (None means not given), environment and file.
+
+    Raises ``InvalidSettings`` naming the setting and what it accepts.
+    """
+    place = home_dir(home)
+    path = config or place / "config.toml"
+    values: dict[str, Any] = {}
+    if config is not None or path.exists():
+        values.update(_from_file(path))
+    values.update(_from_environment())
+    values.update({name: value for name, value in flags.items() if value is not None})
+    values["home"] = place
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InvalidSettings(f"Cannot read the configuration file {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"The configuration file {path} is not valid TOML: {error}.") from error
+    prices = data.pop("hardware", {})
+    values = {name: _typed(name, value, str(path)) for name, value in data.items()}
+    known = {f.name for f in fields(HardwarePrice)}
+    for accelerator, entry in prices.items():
+        unknown = set(entry) - known if isinstance(entry, dict) else {"(not a table)"}
+        if unknown:
+            raise InvalidSettings(f'{path}: [hardware."{accelerator}"] takes {sorted(known)}, not {sorted(unknown)}.')
+    values["hardware"] = {accelerator: HardwarePrice(**entry) for accelerator, entry in prices.items()}
+    return values
+
+
+def _from_environment() -> dict[str, Any]:
+    skip = {"home", "hardware"}
+    found = {}
+    for f in fields(Settings):
+        text = os.environ.get(f"ROOST_{f.name.upper()}")
+        if f.name not in skip and text:
+            found[f.name] = _typed(f.name, text, f"ROOST_{f.name.upper()}")
+    return found
+
+
+def _typed(name: str, value: Any, where: str) -> Any:
+    kinds = {"str": str, "int": int, "float": float}
+    kind = next((kinds[str(f.type)] for f in fields(Settings) if f.name == name and str(f.type) in kinds), None)
+    if kind is None:
+        raise InvalidSettings(f"{where}: there is no setting called {name!r}.")
+    try:
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError
+        return kind(value)
+    except (TypeError, ValueError):
+        raise InvalidSettings(f"{where}: {name} takes a value of type {kind.__name__}, not {value!r}.") from None
+
+
+def _check(settings: Settings) -> None:
+    limits: Mapping[str, tuple[float, float]] = {
+        "port": (0, 65535),
+        "gateway_workers": (1, 64),
+        "cpu_overcommit": (0.1, 64),
+        "inactive_timeout_minutes": (0, 10_000_000),
+        "drain_deadline_s": (0, 86_400),
+        "stop_grace_s": (0, 3600),
+        "max_start_failures": (1, 1000),
+        "max_body_bytes": (1024, 1 << 31),
+        "hold_limit": (0, 1_000_000),
+        "hold_timeout_s": (0, 3600),
+        "max_staleness_s": (1, 31_536_000),
+    }
+    for name, (low, high) in limits.items():
+        if not low <= getattr(settings, name) <= high:
+            raise InvalidSettings(f"{name} must be between {low:g} and {high:g}, not {getattr(settings, name)!r}.")
+    if settings.log_level not in {"debug", "info", "warning", "error"}:
+        raise InvalidSettings(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
+
+
+__all__ = ["HardwarePrice", "Settings", "client_environment", "home_dir", "load", "replace", "secret"]

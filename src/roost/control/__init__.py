@@ -1,0 +1,1 @@
+"""Effectful loops: observe, ask ``policy`` for a plan, act, write the status."""

@@ -1,0 +1,120 @@
+"""The routing table: everything a gateway needs to serve without asking anyone.
+
+Built by control from the store, sent to gateways as JSON over the internal socket, kept by them on disk. ``epoch`` and
+``version`` order tables: a gateway replaces its table only by a newer one of the same or a later epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PROTOCOL = 1
+"""Version of the internal watch and report messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReplica:
+    """A replica as a gateway sees it: ``address`` is ``unix:<path>`` or ``http://host:port[/prefix]``; ``draining``
+    ones finish their requests and get no new ones. ``slots`` None means no limit."""
+
+    id: str
+    address: str
+    draining: bool = False
+    slots: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEndpoint:
+    """An endpoint as a gateway sees it.
+
+    ``state`` is the wire state; ``accepting`` is False when requests must be refused (stopping or stopped for good,
+    failed); when it is True and no replica is ready, requests are held. ``served_model`` is the name that the engine
+    must be given in the body's ``model`` field, None when the body may pass untouched. ``cancels_non_stream`` False
+    means: ask the engine for a stream and aggregate. ``api_key_env`` names the variable with the upstream's own key.
+    ``retry_after_s`` is the learned or assumed time to readiness in seconds (None: unknown). ``message`` explains a
+    state that does not accept.
+    """
+
+    id: str
+    name: str
+    owner: str
+    state: str
+    accepting: bool
+    engine: str
+    served_model: str | None = None
+    cancels_non_stream: bool = True
+    api_key_env: str | None = None
+    retry_after_s: float | None = None
+    message: str | None = None
+    replicas: tuple[RouteReplica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteKey:
+    """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never)."""
+
+    digest: str
+    id: str
+    owner: str
+    role: str
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """A complete snapshot. ``epoch`` is ``[installation id, term]``: a table of a higher term always wins."""
+
+    installation: str
+    term: int
+    version: int
+    endpoints: tuple[RouteEndpoint, ...] = ()
+    keys: tuple[RouteKey, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as JSON-serialisable values."""
+        return {
+            "installation": self.installation,
+            "term": self.term,
+            "version": self.version,
+            "endpoints": [_endpoint_to_dict(endpoint) for endpoint in self.endpoints],
+            "keys": [{name: getattr(key, name) for name in RouteKey.__slots__} for key in self.keys],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RoutingTable:
+        """Read what ``to_dict`` wrote; unknown fields are ignored (a newer peer may send more).
+
+        Raises ``KeyError`` or ``TypeError`` when it is not a routing table.
+        """
+        return cls(
+            installation=data["installation"],
+            term=data["term"],
+            version=data["version"],
+            endpoints=tuple(_endpoint_from_dict(item) for item in data["endpoints"]),
+            keys=tuple(RouteKey(**_known(RouteKey, item)) for item in data["keys"]),
+        )
+
+    def newer_than(self, other: RoutingTable | None) -> bool:
+        """Whether this table replaces ``other``."""
+        if other is None or self.installation != other.installation:
+            return True
+        return (self.term, self.version) > (other.term, other.version)
+
+
+def _known(kind: type, item: Mapping[str, Any]) -> dict[str, Any]:
+    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+    return {name: item[name] for name in names if name in item}
+
+
+def _endpoint_to_dict(endpoint: RouteEndpoint) -> dict[str, Any]:
+    values = {name: getattr(endpoint, name) for name in RouteEndpoint.__slots__}
+    values["replicas"] = [{name: getattr(r, name) for name in RouteReplica.__slots__} for r in endpoint.replicas]
+    return values
+
+
+def _endpoint_from_dict(item: Mapping[str, Any]) -> RouteEndpoint:
+    values = _known(RouteEndpoint, item)
+    values["replicas"] = tuple(RouteReplica(**_known(RouteReplica, r)) for r in item.get("replicas", ()))
+    return RouteEndpoint(**values)

@@ -1,0 +1,95 @@
+"""The engine interface: an extension point.
+
+An engine turns a model and the resources of one replica into a ``LaunchSpec``, says how to prove readiness, and
+explains failures. It is pure apart from looking at local files: it never starts a process and never talks to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from roost.domain.hardware import Hardware, Placement
+from roost.domain.launch import LaunchSpec
+from roost.domain.model import Model
+from roost.domain.replica import ExitInfo, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do for one model, as the gateway and control need to know.
+
+    ``slots``: requests one replica works on at once, None for no limit. ``cancels_non_stream``: a dropped non-stream
+    request stops generating. ``can_continue``: it can continue from prompt plus emitted text. ``any_model_name``: the
+    body's ``model`` may hold anything, so that bodies pass untouched; otherwise ``served_model`` must be put there.
+    ``managed`` is False for servers that Roost did not start (``external``): no LaunchSpec, a probe only, any listed
+    hardware accepted and nothing reserved, scaling a no-op.
+    """
+
+    slots: int | None = None
+    cancels_non_stream: bool = True
+    can_continue: bool = False
+    any_model_name: bool = True
+    served_model: str | None = None
+    metrics: bool = False
+    adapters: bool = False
+    sleep: bool = False
+    managed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """Everything an engine may use to build a LaunchSpec. ``weights_path`` is None for models without a source."""
+
+    endpoint_id: str
+    endpoint_name: str
+    model: Model
+    hardware: Hardware
+    placement: Placement
+    weights_path: str | None
+    speculative_decoding: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One HTTP request that proves readiness by a one-token generation: 2xx within ``timeout_s`` means ready."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float = 30.0
+
+
+class Engine(Protocol):
+    """What every engine offers. Implementations are constructed without arguments by the registry."""
+
+    name: str
+
+    def version(self) -> str | None:
+        """The version of the underlying software, None when it cannot be told or is not installed."""
+        ...
+
+    def missing(self) -> str | None:
+        """What this machine lacks to run the engine and how to get it, as one sentence; None when nothing."""
+        ...
+
+    def capabilities(self, model: Model) -> Capabilities:
+        """What the engine can do for ``model``."""
+        ...
+
+    def build(self, request: LaunchRequest) -> LaunchSpec:
+        """The launch spec of one replica.
+
+        Raises ``LaunchRefused`` (one sentence and what to do) when it cannot work: no weights, wrong format, the
+        package missing. Raises it for unmanaged engines always.
+        """
+        ...
+
+    def probe(self, model: Model) -> Probe:
+        """The request that proves a replica of ``model`` ready."""
+        ...
+
+    def explain(self, exit: ExitInfo) -> Failure:
+        """Why a replica's process ended, from its exit status and its last log lines."""
+        ...

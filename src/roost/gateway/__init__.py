@@ -1,0 +1,1 @@
+"""The data plane: raw asyncio protocols, no web framework, no database."""

@@ -1,0 +1,1 @@
+"""The model catalog, the sources of weights, and the content-addressed cache."""

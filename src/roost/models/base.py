@@ -1,0 +1,60 @@
+"""The interfaces of sources (an extension point) and of the cache that control and services use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from roost.domain.model import Fetch, Model, Source
+
+Report = Callable[[int, int | None], None]
+"""Called with (bytes that have arrived, bytes in all or None)."""
+
+
+class ModelSource(Protocol):
+    """A kind of place that weights come from. Constructed without arguments by ``models.sources``."""
+
+    kind: str
+
+    def check(self, source: Source) -> None:
+        """Raise ``BadRequest`` (naming the field) when ``location`` is not one this kind accepts."""
+        ...
+
+    async def fetch(self, source: Source, partial: Path, report: Report) -> Path:
+        """Bring the weights file into the folder ``partial`` and return its path.
+
+        ``partial`` belongs to this model alone and survives interruptions: what an earlier attempt left there is
+        resumed. Raises ``ModelUnavailable`` with a code and what to do.
+        """
+        ...
+
+
+class Cache(Protocol):
+    """The weights of models on this machine, content-addressed by SHA-256."""
+
+    async def start(self) -> None:
+        """Create the folders and read what is there. Raises ``InvalidSettings`` when they cannot be used."""
+        ...
+
+    async def close(self) -> None:
+        """Cancel downloads; what has arrived is kept for resuming."""
+        ...
+
+    def status(self, model: Model) -> Fetch:
+        """How far the model's weights are, from memory: never blocks. Models without a source are READY, path None."""
+        ...
+
+    def request(self, model: Model) -> None:
+        """Begin fetching in the background unless READY or under way: one download for many waiters. A FAILED model
+        is tried again."""
+        ...
+
+    async def wait(self, model: Model) -> Fetch:
+        """Request, then wait until READY or FAILED."""
+        ...
+
+    async def changed(self) -> str:
+        """Wait for the next change of any model's status (progress at most a few times a second) and return the
+        model's id. Hints may be merged or repeated."""
+        ...

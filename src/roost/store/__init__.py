@@ -1,0 +1,1 @@
+"""Persistence. Reached through ``store.registry`` only."""

@@ -1,0 +1,130 @@
+"""The store interface: an extension point.
+
+The control plane is its only writer. Every implementation passes ``roost.testing.store_contract``. Each writing method
+is one transaction: all of it or nothing, its events included. Times are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from roost.domain.endpoint import Endpoint, EndpointSpec, EndpointStatus
+from roost.domain.event import Event
+from roost.domain.key import ApiKey
+from roost.domain.model import Model
+from roost.domain.replica import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """What one reconciler pass writes for one endpoint: its status (compare-and-set on ``expected_version``), replica
+    rows to insert or replace, ids of rows to delete, events to append. Nothing else writes replicas."""
+
+    endpoint_id: str
+    expected_version: int
+    status: EndpointStatus
+    upsert_replicas: tuple[Replica, ...] = ()
+    delete_replicas: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class Store(Protocol):
+    """What every store offers."""
+
+    async def open(self) -> None:
+        """Connect and migrate to the newest schema. Raises ``InvalidSettings`` with what to do when it cannot."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+    async def installation(self, fresh: str) -> str:
+        """This installation's id; ``fresh`` becomes it when there is none yet."""
+        ...
+
+    async def next_term(self) -> int:
+        """Raise the leader term by one and return it; the first term is 1."""
+        ...
+
+    async def insert_endpoint(self, endpoint: Endpoint, events: Sequence[Event]) -> None:
+        """Add an endpoint. Raises ``Conflict`` when its id or name was ever used."""
+        ...
+
+    async def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint, deleted (tombstone) ones included."""
+        ...
+
+    async def endpoint_by_name(self, name: str) -> Endpoint | None:
+        """The endpoint of that name, deleted ones included."""
+        ...
+
+    async def endpoints(self, *, owner: str | None = None, deleted: bool = False) -> Sequence[Endpoint]:
+        """Endpoints, newest first (created_at, then id, descending); of ``owner`` only, if given; tombstones only if
+        ``deleted`` asks for them too."""
+        ...
+
+    async def update_spec(
+        self, endpoint_id: str, expected_version: int, spec: EndpointSpec, now: datetime, events: Sequence[Event]
+    ) -> Endpoint:
+        """Replace the spec, raise ``spec_version`` by one, set ``updated_at``. Raises ``VersionConflict`` when the
+        version is another, ``NotFound`` when there is no such endpoint."""
+        ...
+
+    async def mark_deleted(self, endpoint_id: str, now: datetime, events: Sequence[Event]) -> None:
+        """Turn the endpoint into a tombstone; a no-op (no events) when it is one. Raises ``NotFound``."""
+        ...
+
+    async def purge_endpoint(self, endpoint_id: str, events: Sequence[Event]) -> None:
+        """Forget a tombstone's replicas and mark it finished: ``endpoints(deleted=True)`` no longer shows it, its name
+        stays used. Raises ``NotFound``."""
+        ...
+
+    async def apply(self, change: StatusChange) -> Endpoint:
+        """Write one pass's result and raise ``status_version`` by one. Raises ``VersionConflict``, ``NotFound``."""
+        ...
+
+    async def replicas(self, endpoint_id: str | None = None) -> Sequence[Replica]:
+        """Replica rows, oldest first; of one endpoint if given."""
+        ...
+
+    async def insert_key(self, key: ApiKey, events: Sequence[Event]) -> None:
+        """Add an API key. Raises ``Conflict`` when its id or digest exists."""
+        ...
+
+    async def key_by_digest(self, digest: str) -> ApiKey | None:
+        """The key with that digest, revoked and expired ones included."""
+        ...
+
+    async def keys(self) -> Sequence[ApiKey]:
+        """All keys, oldest first."""
+        ...
+
+    async def revoke_key(self, key_id: str, now: datetime, events: Sequence[Event]) -> ApiKey:
+        """Set ``revoked_at``; a no-op when it is set. Raises ``NotFound``."""
+        ...
+
+    async def put_model(self, model: Model, events: Sequence[Event]) -> None:
+        """Add or replace a user's catalog entry (built-in entries are never stored)."""
+        ...
+
+    async def models(self) -> Sequence[Model]:
+        """All stored catalog entries, by id."""
+        ...
+
+    async def delete_model(self, model_id: str, events: Sequence[Event]) -> None:
+        """Remove a stored entry. Raises ``NotFound``."""
+        ...
+
+    async def append_events(self, events: Sequence[Event]) -> None:
+        """Append events in order."""
+        ...
+
+    async def events(
+        self, *, endpoint_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
+    ) -> Sequence[Event]:
+        """Events with ``sequence`` above ``after``, ascending (or the newest, descending), at most ``limit``."""
+        ...

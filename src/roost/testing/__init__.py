@@ -1,0 +1,1 @@
+"""PUBLIC test kit: clock, fakes, builders and one contract suite per extension point."""

@@ -1,0 +1,1 @@
+"""What both HTTP faces share: the one map of errors to responses, and authentication."""

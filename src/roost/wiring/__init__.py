@@ -1,0 +1,1 @@
+"""Composition root: settings become a running server. The only place that knows every part."""
