@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from roost.domain.lifecycle import DesiredState, State
+from roost.domain.replica import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class EndpointStatus:
 
     ``failures`` counts consecutive failed attempts since ``start_requests`` last rose to ``failures_of``;
     ``next_attempt_at`` is when the backoff ends; ``gave_up`` that it will not try again by itself. ``proven`` is True
-    once a replica of this endpoint has been ready.
+    once a replica of this endpoint has been ready. ``last_failure`` explains the latest of the ``failures``.
     """
 
     state: State
@@ -80,6 +81,7 @@ class EndpointStatus:
     gave_up: bool = False
     proven: bool = False
     changed_at: datetime | None = None
+    last_failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""What the gateways have told: which are alive, which table they have applied, what they have in flight.
+
+Called by the internal API (connected, report) and the observer (in_flight). A gateway counts until its process is gone,
+connected or not: one that does not answer is unknown, never idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+
+from roost.domain.errors import BadRequest
+from roost.domain.routing import PROTOCOL
+
+
+@dataclass(slots=True)
+class GatewayPeer:
+    """One gateway as last heard of."""
+
+    pid: int
+    connections: int = 0
+    term: int = 0
+    version: int = 0
+    in_flight: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reported_at: datetime | None = None
+
+
+class GatewayRegistry:
+    """All gateways known to this control plane.
+
+    For ``settle`` after the start nothing is known of replicas in flight: gateways of before may not have
+    reconnected yet. ``news`` is called after each report with the ids of the replicas it spoke of.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        *,
+        settle: timedelta = timedelta(seconds=3),
+        alive: Callable[[int], bool] = psutil.pid_exists,
+    ) -> None:
+        self._now = now
+        self._started = now()
+        self._settle = settle
+        self._alive = alive
+        self._peers: dict[str, GatewayPeer] = {}
+        self.news: Callable[[], None] = lambda: None
+
+    def connected(self, gateway_id: str, pid: int) -> None:
+        """A gateway has opened its watch stream."""
+        peer = self._peers.setdefault(gateway_id, GatewayPeer(pid))
+        peer.connections += 1
+
+    def disconnected(self, gateway_id: str) -> None:
+        """Its watch stream has ended; it may still be serving."""
+        peer = self._peers.get(gateway_id)
+        if peer is not None:
+            peer.connections -= 1
+        self.news()
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        """Take in one report. Raises ``BadRequest`` on anything that is not one of this protocol's."""
+        if report.get("protocol") != PROTOCOL:
+            raise BadRequest(f"This control plane speaks protocol {PROTOCOL} with gateways.", param="protocol")
+        try:
+            gateway_id, pid = str(report["gateway"]), int(report["pid"])
+            term, version = int(report["term"]), int(report["version"])
+            in_flight = {str(key): int(value) for key, value in report["in_flight"].items()}
+            held = {str(key): int(value) for key, value in report["held"].items()}
+            requests = {str(key): dict(value) for key, value in report["requests"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadRequest(f"The report lacks or garbles a field: {error}.") from error
+        peer = self._peers.setdefault(gateway_id, GatewayPeer(pid))
+        peer.pid, peer.term, peer.version = pid, term, version
+        peer.in_flight, peer.held, peer.requests, peer.reported_at = in_flight, held, requests, self._now()
+        self.news()
+
+    def in_flight(self, replica_id: str, term: int, version: int) -> int | None:
+        """Requests in flight on a replica, summed over all live gateways; None while any of them has not applied
+        table ``version`` of ``term`` yet."""
+        if self._now() - self._started < self._settle:
+            return None
+        self._forget_dead()
+        for peer in self._peers.values():
+            if (peer.term, peer.version) < (term, version):
+                return None
+        return sum(peer.in_flight.get(replica_id, 0) for peer in self._peers.values())
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Cumulative requests per endpoint, ``{"completed", "failed"}``, over the live gateways."""
+        sums: dict[str, dict[str, int]] = {}
+        for peer in self._peers.values():
+            for endpoint_id, counts in peer.requests.items():
+                known = sums.setdefault(endpoint_id, {"completed": 0, "failed": 0})
+                for name in known:
+                    known[name] += int(counts.get(name, 0))
+        return sums
+
+    def _forget_dead(self) -> None:
+        dead = [key for key, peer in self._peers.items() if peer.connections <= 0 and not self._alive(peer.pid)]
+        for key in dead:
+            del self._peers[key]

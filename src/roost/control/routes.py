@@ -1,0 +1,89 @@
+"""The routing table's publisher: builds it from the store when told that something changed, and lets watchers wait
+for the next version. Called by the plane (changes), the internal API (watch) and the observer (drain versions)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from roost.domain.model import Model
+from roost.domain.routing import RoutingTable
+from roost.engines.registry import engine
+from roost.policy.routing import EngineTraits, route_endpoints, route_keys
+from roost.store.base import Store
+
+
+class RoutePublisher:
+    """The current table and its versions.
+
+    ``model_of`` resolves a model id to its catalog entry (None: unknown). ``refresh`` is called by one task at a time.
+    """
+
+    def __init__(self, store: Store, model_of: Callable[[str], Model | None]) -> None:
+        self._store = store
+        self._model_of = model_of
+        self._table = RoutingTable("", 0, 0)
+        self._newer = asyncio.Condition()
+        self._drained: dict[str, int] = {}
+
+    @property
+    def table(self) -> RoutingTable:
+        """The newest complete table; version 0 until ``start``."""
+        return self._table
+
+    async def start(self, installation: str, term: int) -> None:
+        """Begin a new term with a first complete table."""
+        self._table = RoutingTable(installation, term, 0)
+        await self.refresh()
+
+    async def refresh(self) -> bool:
+        """Build the table anew; publish it as the next version if anything changed. Returns whether it did."""
+        endpoints = await self._store.endpoints()
+        replicas = await self._store.replicas()
+        keys = await self._store.keys()
+        traits: dict[str, EngineTraits] = {}
+        for endpoint in endpoints:
+            model = self._model_of(endpoint.spec.model)
+            if model is not None:
+                traits[endpoint.id] = traits_of(model)
+        old = self._table
+        new = RoutingTable(
+            old.installation,
+            old.term,
+            old.version + 1,
+            route_endpoints(endpoints, replicas, traits),
+            route_keys(keys),
+        )
+        if old.version and (new.endpoints, new.keys) == (old.endpoints, old.keys):
+            return False
+        serving = {r.id for e in new.endpoints for r in e.replicas if not r.draining}
+        alive = {replica.id for replica in replicas}
+        self._drained = {
+            replica_id: self._drained.get(replica_id, new.version) for replica_id in alive if replica_id not in serving
+        }
+        async with self._newer:
+            self._table = new
+            self._newer.notify_all()
+        return True
+
+    def drained_at(self, replica_id: str) -> int | None:
+        """The first version of this term in which the replica gets no new requests; None while it still does."""
+        return self._drained.get(replica_id)
+
+    async def wait_newer(self, version: int) -> RoutingTable:
+        """Wait until the table's version is above ``version`` and return the table."""
+        async with self._newer:
+            await self._newer.wait_for(lambda: self._table.version > version)
+            return self._table
+
+
+def traits_of(model: Model) -> EngineTraits:
+    """What the gateway must know of ``model``'s engine."""
+    capabilities = engine(model.engine).capabilities(model)
+    return EngineTraits(
+        engine=model.engine,
+        served_model=None if capabilities.any_model_name else capabilities.served_model or model.id,
+        cancels_non_stream=capabilities.cancels_non_stream,
+        api_key_env=model.api_key_env,
+        slots=capabilities.slots,
+    )
