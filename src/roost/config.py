@@ -127,6 +127,16 @@ def client_environment() -> tuple[str | None, str | None]:
     return secret("ROOST_BASE_URL"), secret("ROOST_API_KEY")
 
 
+def package_index_url() -> str | None:
+    """The Python package index that pip is told to use by ``PIP_INDEX_URL``; None when unset or empty."""
+    return os.environ.get("PIP_INDEX_URL") or None
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process of the server: this process's own, with ``extra`` on top."""
+    return {**os.environ, **extra}
+
+
 def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) -> Settings:
     """The settings from flags (None means not given), environment and file.
 
@@ -207,4 +217,14 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
 
 
-__all__ = ["HardwarePrice", "Settings", "client_environment", "home_dir", "load", "replace", "secret"]
+__all__ = [
+    "HardwarePrice",
+    "Settings",
+    "child_environment",
+    "client_environment",
+    "home_dir",
+    "load",
+    "package_index_url",
+    "replace",
+    "secret",
+]

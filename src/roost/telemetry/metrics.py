@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,13 +16,8 @@ from roost.domain.lifecycle import State
 from roost.domain.replica import ReplicaState
 
 
-class PassResult(StrEnum):
-    """How a reconcile pass ended: nothing to do, something done, a lost compare-and-set, an error."""
-
-    CONVERGED = "converged"
-    ACTED = "acted"
-    CONFLICT = "conflict"
-    FAILED = "failed"
+RESULTS = ("ok", "failed")
+"""How a reconcile pass ended; a lost compare-and-set is no failure."""
 
 
 class ControlMetrics:
@@ -44,8 +38,8 @@ class ControlMetrics:
         )
         build = Gauge("roost_build_info", "Always 1; says what runs.", ["version", "python"], registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
-        for result in PassResult:
-            self._passes.labels(result.value)
+        for result in RESULTS:
+            self._passes.labels(result)
         self.set_endpoints({})
         self.set_replicas({})
 
@@ -59,9 +53,9 @@ class ControlMetrics:
         for state in ReplicaState:
             self._replicas.labels(state.value).set(counts.get(state, 0))
 
-    def reconciled(self, result: PassResult, seconds: float) -> None:
+    def reconciled(self, seconds: float, *, failed: bool) -> None:
         """Count one reconcile pass that took ``seconds``."""
-        self._passes.labels(result.value).inc()
+        self._passes.labels("failed" if failed else "ok").inc()
         self._seconds.observe(seconds)
 
     def render(self) -> bytes:
@@ -83,9 +77,9 @@ def set_replicas(counts: Mapping[ReplicaState, int]) -> None:
     control.set_replicas(counts)
 
 
-def reconciled(result: PassResult, seconds: float) -> None:
+def reconciled(seconds: float, *, failed: bool) -> None:
     """``control.reconciled``."""
-    control.reconciled(result, seconds)
+    control.reconciled(seconds, failed=failed)
 
 
 def render() -> bytes:

@@ -9,7 +9,7 @@ from roost._version import __version__
 from roost.domain.lifecycle import State
 from roost.domain.replica import ReplicaState
 from roost.telemetry import metrics
-from roost.telemetry.metrics import ControlMetrics, PassResult
+from roost.telemetry.metrics import RESULTS, ControlMetrics
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
@@ -24,7 +24,7 @@ def test_every_state_has_a_series_from_the_start() -> None:
     found = samples(ControlMetrics().render())
     assert {label for name, label in found if name == "roost_endpoints"} == {state.value for state in State}
     assert {label for name, label in found if name == "roost_replicas"} == {state.value for state in ReplicaState}
-    assert {label for name, label in found if name == "roost_reconcile_passes_total"} == {r.value for r in PassResult}
+    assert {label for name, label in found if name == "roost_reconcile_passes_total"} == set(RESULTS)
 
 
 def test_states_that_are_not_named_fall_to_zero() -> None:
@@ -44,10 +44,10 @@ def test_replicas_are_counted_by_state() -> None:
 
 def test_passes_are_counted_and_timed() -> None:
     control = ControlMetrics()
-    control.reconciled(PassResult.ACTED, 0.5)
-    control.reconciled(PassResult.CONVERGED, 0.25)
+    control.reconciled(0.5, failed=False)
+    control.reconciled(0.25, failed=True)
     found = samples(control.render())
-    assert found["roost_reconcile_passes_total", "acted"] == 1
+    assert found["roost_reconcile_passes_total", "ok"] == 1
     assert found["roost_reconcile_seconds_count", ""] == 2
     assert found["roost_reconcile_seconds_sum", ""] == pytest.approx(0.75)
 
@@ -58,5 +58,5 @@ def test_the_build_is_named() -> None:
 
 def test_the_module_functions_write_to_what_render_shows() -> None:
     before = samples(metrics.render())["roost_reconcile_passes_total", "failed"]
-    metrics.reconciled(PassResult.FAILED, 0.1)
+    metrics.reconciled(0.1, failed=True)
     assert samples(metrics.render())["roost_reconcile_passes_total", "failed"] == before + 1
