@@ -17,7 +17,7 @@ class PlanSettings:
 
     ``stable_after``: a replica that has been ready this long starts a new count of failures when it dies.
     ``max_start_failures`` consecutive failures before ever being ready end in ERROR, and ``crash_factor`` times as
-    many where replicas came up but did not last.
+    many where replicas came up but did not last. ``hurry``: do not wait for drains.
     """
 
     drain_deadline: timedelta = timedelta(seconds=300)
@@ -26,6 +26,7 @@ class PlanSettings:
     crash_factor: int = 4
     stable_after: timedelta = timedelta(seconds=10)
     pending_recheck: timedelta = timedelta(seconds=5)
+    hurry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

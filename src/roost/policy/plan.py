@@ -270,7 +270,7 @@ def _advance_draining(draft: Draft) -> None:
         replica = item.replica
         if replica.stop_requested_at is not None:
             draft.stop.setdefault(replica.id, Stop(replica.id, draft.settings.stop_grace))
-        elif item.in_flight == 0:
+        elif item.in_flight == 0 or draft.settings.hurry:
             draft.terminate(replica, replica.reason)
         elif replica.deadline is not None and replica.deadline <= draft.now:
             draft.terminate(replica, f"{replica.reason}; its drain deadline passed")

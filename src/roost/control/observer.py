@@ -1,0 +1,126 @@
+"""The observer: gathers the facts of one endpoint for ``policy.plan``. It looks and never changes anything.
+
+Called by the reconciler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from roost.control.gateways import GatewayRegistry
+from roost.control.prober import Prober
+from roost.control.routes import RoutePublisher
+from roost.domain.endpoint import Endpoint
+from roost.domain.hardware import HardwarePrice
+from roost.domain.model import Fetch, FetchState, Model
+from roost.domain.replica import ExitInfo, Failure, Replica, ReplicaState, RuntimeState, RuntimeStatus
+from roost.engines.registry import engine
+from roost.models.base import Cache
+from roost.policy.facts import Facts, ReplicaFacts
+from roost.policy.placement import configurations
+from roost.runtimes.base import Runtime
+from roost.store.base import Store
+
+
+class ModelLookup(Protocol):
+    """What control needs of the catalog."""
+
+    def get(self, id_or_alias: str) -> Model | None:
+        """The entry of that id or alias."""
+        ...
+
+
+class Observer:
+    """Asks the store, the runtime, the cache, the prober and the gateways, and puts their answers together."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        runtime: Runtime,
+        cache: Cache,
+        catalog: ModelLookup,
+        prober: Prober,
+        gateways: GatewayRegistry,
+        publisher: RoutePublisher,
+        prices: Mapping[str, HardwarePrice],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._cache = cache
+        self._catalog = catalog
+        self._prober = prober
+        self._gateways = gateways
+        self._publisher = publisher
+        self._prices = prices
+        self._jitter = jitter
+
+    async def facts(self, endpoint_id: str, *, shutting_down: bool) -> Facts | None:
+        """The facts of an endpoint; None when it does not exist (any more)."""
+        endpoint = await self._store.endpoint(endpoint_id)
+        if endpoint is None:
+            return None
+        model = self._catalog.get(endpoint.spec.model)
+        managed = model is None or engine(model.engine).capabilities(model).managed
+        rows = await self._store.replicas(endpoint_id)
+        replicas = [await self._replica(row, model, managed=managed) for row in rows]
+        nodes = tuple(await self._runtime.capacity())
+        return Facts(
+            endpoint=endpoint,
+            replicas=tuple(replicas),
+            fetch=self._fetch(endpoint, model),
+            hardware=configurations(nodes, self._prices).get(endpoint.spec.hardware),
+            nodes=nodes,
+            managed=managed,
+            jitter=self._jitter(),
+            shutting_down=shutting_down,
+        )
+
+    def _fetch(self, endpoint: Endpoint, model: Model | None) -> Fetch:
+        if model is not None:
+            return self._cache.status(model)
+        error = f"{endpoint.spec.model} is no longer in the catalog; add it again with `roost models add`."
+        return Fetch(endpoint.spec.model, FetchState.FAILED, error_code="source_missing", error=error, retryable=False)
+
+    async def _replica(self, row: Replica, model: Model | None, *, managed: bool) -> ReplicaFacts:
+        observed = await self._runtime.status(row.id) if managed else _external(row, model)
+        failure = None
+        if observed is not None and observed.state in (RuntimeState.EXITED, RuntimeState.LOST):
+            tail = tuple(await self._runtime.logs(row.id, 50)) if managed else ()
+            failure = _explain(observed, model, tail)
+        elif observed is not None and observed.state is RuntimeState.STARTING:
+            observed = replace(observed, log_tail=tuple(await self._runtime.logs(row.id, 20)))
+        proof = self._prober.proof(row.id)
+        drained = self._publisher.drained_at(row.id)
+        table = self._publisher.table
+        in_flight = None
+        if row.state is ReplicaState.DRAINING and drained is not None:
+            in_flight = self._gateways.in_flight(row.id, table.term, drained)
+        return ReplicaFacts(
+            replica=row,
+            observed=observed,
+            proven=proof is not None and proof.proven,
+            probing=None if proof is None else proof.last,
+            failure=failure,
+            in_flight=in_flight,
+        )
+
+
+def _external(row: Replica, model: Model | None) -> RuntimeStatus:
+    """The status of a server that Roost does not run: there until the row is told to stop."""
+    if row.stop_requested_at is not None or model is None or model.url is None:
+        return RuntimeStatus(row.id, RuntimeState.EXITED, exit=ExitInfo(cause="detached"))
+    return RuntimeStatus(row.id, RuntimeState.READY, address=model.url, started_at=row.created_at)
+
+
+def _explain(observed: RuntimeStatus, model: Model | None, tail: tuple[str, ...]) -> Failure:
+    ended = observed.exit or ExitInfo(cause="its node was lost" if observed.state is RuntimeState.LOST else None)
+    if not ended.log_tail:
+        ended = replace(ended, log_tail=tail)
+    if model is None:
+        return Failure("engine_crashed", "The engine ended.", log_tail=ended.log_tail)
+    failure = engine(model.engine).explain(ended)
+    return failure if failure.log_tail else replace(failure, log_tail=ended.log_tail)

@@ -1,0 +1,119 @@
+"""The prober: proves that a replica answers, by a one-token generation over its own address.
+
+Called by the actuator (start, forget) and the observer (what is known). It retries until told to forget; the deadline
+is the plan's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+import structlog
+
+from roost.config import secret
+from roost.engines.base import Probe
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of a replica's readiness: ``proven``, and the last answer that fell short ("" before any)."""
+
+    proven: bool
+    last: str = ""
+
+
+class Prober(Protocol):
+    """What control needs of a prober."""
+
+    def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
+        """Begin probing unless under way or proven."""
+        ...
+
+    def proof(self, replica_id: str) -> Proof | None:
+        """What is known; None when no probe was started."""
+        ...
+
+    def forget(self, replica_id: str) -> None:
+        """End probing and forget the replica."""
+        ...
+
+    async def close(self) -> None:
+        """End all probing."""
+        ...
+
+
+class HttpProber:
+    """Probes by HTTP, over unix sockets too. ``news`` is called with the replica's id once it is proven."""
+
+    def __init__(self, news: Callable[[str], None]) -> None:
+        self._news = news
+        self._proofs: dict[str, Proof] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tls = httpx.create_ssl_context()
+
+    def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
+        if replica_id in self._proofs:
+            return
+        self._proofs[replica_id] = Proof(False)
+        self._tasks[replica_id] = asyncio.create_task(self._run(replica_id, address, probe, api_key_env))
+
+    def proof(self, replica_id: str) -> Proof | None:
+        return self._proofs.get(replica_id)
+
+    def forget(self, replica_id: str) -> None:
+        self._proofs.pop(replica_id, None)
+        task = self._tasks.pop(replica_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for replica_id in list(self._tasks):
+            self.forget(replica_id)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
+        pause = FIRST_PAUSE_S
+        async with self._client(address, probe, api_key_env) as client:
+            while True:
+                fault = await _attempt(client, probe)
+                if fault is None:
+                    self._proofs[replica_id] = Proof(True)
+                    self._tasks.pop(replica_id, None)
+                    self._news(replica_id)
+                    return
+                if self._proofs[replica_id].last != fault:
+                    log.info("probe.unanswered", replica_id=replica_id, fault=fault)
+                self._proofs[replica_id] = Proof(False, fault)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def _client(self, address: str, probe: Probe, api_key_env: str | None) -> httpx.AsyncClient:
+        key = secret(api_key_env) if api_key_env else None
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        if address.startswith("unix:"):
+            transport = httpx.AsyncHTTPTransport(uds=address.removeprefix("unix:"), verify=self._tls)
+            base = "http://replica"
+        else:
+            transport, base = httpx.AsyncHTTPTransport(verify=self._tls), address.rstrip("/")
+        return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=probe.timeout_s)
+
+
+async def _attempt(client: httpx.AsyncClient, probe: Probe) -> str | None:
+    """One probe; None when it was answered well, else what was wrong."""
+    try:
+        response = await client.request(probe.method, probe.path, json=dict(probe.body) or None)
+    except httpx.HTTPError as error:
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if response.is_success:
+        return None
+    return f"HTTP {response.status_code}: {response.text[:200]}"
