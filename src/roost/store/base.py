@@ -1,7 +1,13 @@
 """The store interface: an extension point.
 
 The control plane is its only writer. Every implementation passes ``roost.testing.store_contract``. Each writing method
-is one transaction: all of it or nothing, its events included. Times are timezone-aware UTC.
+is one transaction: all of it or nothing, its events included. Times are timezone-aware UTC; a time without a zone is a
+``ValueError``. Texts hold anything, NUL and lone surrogates included, but identifiers (ids, names, owners, digests,
+actors, kinds) hold neither: writing such a one is a ``BadRequest``, looking it up finds nothing.
+
+Every method may raise ``NotReady`` (code ``store_unavailable``) when the database stops working; nothing was written
+then. Every method that takes events raises ``Conflict`` when the id of one exists already. Using a store that is not
+open is a ``RuntimeError``.
 """
 
 from __future__ import annotations
@@ -35,7 +41,8 @@ class Store(Protocol):
     """What every store offers."""
 
     async def open(self) -> None:
-        """Connect and migrate to the newest schema. Raises ``InvalidSettings`` with what to do when it cannot."""
+        """Connect and migrate to the newest schema; a no-op when open. Raises ``InvalidSettings`` with what to do when
+        it cannot."""
         ...
 
     async def close(self) -> None:
@@ -71,20 +78,22 @@ class Store(Protocol):
         self, endpoint_id: str, expected_version: int, spec: EndpointSpec, now: datetime, events: Sequence[Event]
     ) -> Endpoint:
         """Replace the spec, raise ``spec_version`` by one, set ``updated_at``. Raises ``VersionConflict`` when the
-        version is another, ``NotFound`` when there is no such endpoint."""
+        version is another, ``NotFound`` when there is no such endpoint or it is a tombstone."""
         ...
 
     async def mark_deleted(self, endpoint_id: str, now: datetime, events: Sequence[Event]) -> None:
-        """Turn the endpoint into a tombstone; a no-op (no events) when it is one. Raises ``NotFound``."""
+        """Turn the endpoint into a tombstone and set ``updated_at``; a no-op (no events) when it is one. Raises
+        ``NotFound``."""
         ...
 
     async def purge_endpoint(self, endpoint_id: str, events: Sequence[Event]) -> None:
         """Forget a tombstone's replicas and mark it finished: ``endpoints(deleted=True)`` no longer shows it, its name
-        stays used. Raises ``NotFound``."""
+        stays used; a no-op (no events) when it is finished. Raises ``NotFound`` for what is not a tombstone."""
         ...
 
     async def apply(self, change: StatusChange) -> Endpoint:
-        """Write one pass's result and raise ``status_version`` by one. Raises ``VersionConflict``, ``NotFound``."""
+        """Write one pass's result and raise ``status_version`` by one; tombstones are written too, until purged. Raises
+        ``VersionConflict``, ``NotFound`` (also for purged ones), ``ValueError`` for a replica of another endpoint."""
         ...
 
     async def replicas(self, endpoint_id: str | None = None) -> Sequence[Replica]:
@@ -104,7 +113,7 @@ class Store(Protocol):
         ...
 
     async def revoke_key(self, key_id: str, now: datetime, events: Sequence[Event]) -> ApiKey:
-        """Set ``revoked_at``; a no-op when it is set. Raises ``NotFound``."""
+        """Set ``revoked_at``; a no-op (no events) when it is set. Raises ``NotFound``."""
         ...
 
     async def put_model(self, model: Model, events: Sequence[Event]) -> None:
@@ -126,5 +135,6 @@ class Store(Protocol):
     async def events(
         self, *, endpoint_id: str | None = None, after: int = 0, limit: int = 1000, newest_first: bool = False
     ) -> Sequence[Event]:
-        """Events with ``sequence`` above ``after``, ascending (or the newest, descending), at most ``limit``."""
+        """Events with ``sequence`` above ``after``, ascending (or the newest, descending), at most ``limit``. Sequences
+        rise, but may have gaps. Raises ``ValueError`` for a negative limit."""
         ...

@@ -1,0 +1,140 @@
+"""Connections of a SQL store: the URL, the engine, SQLite's pragmas, and drivers' errors as sentences.
+
+Called by ``sql`` only. The one place that knows which database it is; never runs a statement on the store's tables.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from roost.domain.errors import InvalidSettings, NotReady
+
+WRITING = "roost_writing"
+"""Execution option of connections that are about to write."""
+
+_SQLITE_SENTENCES = {
+    "SQLITE_NOTADB": "is not a SQLite database; name another file, or move this one away",
+    "SQLITE_CORRUPT": "is damaged; restore it from a backup",
+    "SQLITE_READONLY": "or its folder is not writable; make both writable, or choose another home",
+    "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
+    "SQLITE_PERM": "cannot be opened; this user lacks the permission",
+    "SQLITE_FULL": "cannot grow: the disk is full; free some space",
+    "SQLITE_IOERR": "cannot be read or written: the disk reports an error or is full",
+    "SQLITE_BUSY": "is locked by another program; end that program",
+    "SQLITE_LOCKED": "is locked by another program; end that program",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the database is: SQLAlchemy's URL, and the file when it is SQLite."""
+
+    url: URL
+    file: Path | None
+
+    @property
+    def shown(self) -> str:
+        """How messages name it; never with a password."""
+        return f"The database file {self.file}" if self.file else f"The database {self.url.render_as_string()}"
+
+
+def locate(url: str) -> Location:
+    """Read a database URL. Raises ``InvalidSettings`` for one that cannot be used; opens nothing."""
+    scheme, _, rest = url.partition("://")
+    if scheme.split("+")[0] == "sqlite":
+        # Not parsed as a URL: a home folder's name may hold any character.
+        path = rest.removeprefix("/")
+        if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
+            raise InvalidSettings(f"database_url {url!r} names no file; write sqlite:////absolute/path/roost.db.")
+        return Location(URL.create("sqlite+aiosqlite", database=path), Path(path))
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        example = "postgresql+psycopg://user:password@host/database"
+        raise InvalidSettings(f"database_url cannot be read as a URL; write {example}.") from error
+    if parsed.drivername not in {"postgresql", "postgresql+psycopg"}:
+        raise InvalidSettings(f"database_url starts with {parsed.drivername!r}; use postgresql+psycopg.")
+    return Location(parsed.set(drivername="postgresql+psycopg"), None)
+
+
+def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
+    """An engine; its connections open when first used. A missing SQLite file is created, readable by its owner only.
+
+    ``busy_timeout`` is how long SQLite waits for other processes. Raises ``InvalidSettings``.
+    """
+    if location.file is None:
+        try:
+            return create_async_engine(location.url, pool_pre_ping=True)
+        except (ImportError, NoSuchModuleError) as error:
+            needs = "PostgreSQL needs the package psycopg; run: pip install 'roost[postgres]'."
+            raise InvalidSettings(needs) from error
+    _create_file(location)
+    # isolation_level None: the driver begins no transaction by itself, so that ``begin`` below does.
+    engine = create_async_engine(location.url, connect_args={"isolation_level": None}, pool_size=4, max_overflow=4)
+    pragmas = (
+        f"PRAGMA busy_timeout = {int(busy_timeout.total_seconds() * 1000)}",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = NORMAL",
+        "PRAGMA foreign_keys = ON",
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # Readers run single statements, which need no transaction. Writers take the lock before they read: a
+        # transaction that begins by reading and then writes can fail when another process wrote in between.
+        if connection.get_execution_options().get(WRITING):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _create_file(location: Location) -> None:
+    path = os.fspath(location.file or "")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        message = f"{location.shown} cannot be opened for writing: {error.strerror}; choose a writable folder."
+        raise InvalidSettings(message) from error
+
+
+def unusable(location: Location, error: DBAPIError) -> InvalidSettings:
+    """Why the database could not be opened, as one sentence and what to do."""
+    return InvalidSettings(f"{location.shown} {_sentence(location, error)}.")
+
+
+def unavailable(location: Location, error: DBAPIError) -> NotReady:
+    """Why an open database stopped working, as one sentence; nothing of the transaction was written."""
+    return NotReady(f"{location.shown} {_sentence(location, error)}.", code="store_unavailable")
+
+
+def _sentence(location: Location, error: DBAPIError) -> str:
+    if location.file is None:
+        lines = str(error.orig).strip().splitlines()
+        return f"cannot be used ({lines[0] if lines else 'no reason given'}); check that it runs and the URL is right"
+    name = str(getattr(_driver_error(error), "sqlite_errorname", ""))
+    # Extended codes such as SQLITE_IOERR_WRITE begin with the plain one.
+    plain = "_".join(name.split("_")[:2])
+    return _SQLITE_SENTENCES.get(plain, f"cannot be used ({error.orig})")
+
+
+def _driver_error(error: DBAPIError) -> BaseException | None:
+    # SQLAlchemy's async adapters may put an error of their own in front of the driver's.
+    orig = error.orig
+    if orig is not None and not hasattr(orig, "sqlite_errorname") and orig.__cause__ is not None:
+        return orig.__cause__
+    return orig

@@ -1,0 +1,1 @@
+"""Alembic migrations, run by ``store.schema``. A migration is never changed once released."""

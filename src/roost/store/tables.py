@@ -1,0 +1,138 @@
+"""The tables of a SQL store, for SQLite and PostgreSQL alike.
+
+Read by ``transactions``, ``sql`` and the migrations' check. A column exists for what is looked up, compared or sorted;
+everything else is a JSON document (``documents``), which carries any text that an engine may print, NUL included.
+Never changed without a migration: a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+VERSION_TABLE = "roost_schema"
+"""Where the migrations note the schema's version."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC in and out, also where the database keeps no time zone (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; raises ``ValueError`` for a time without a time zone, which could mean anything."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Aware UTC, whatever zone the driver's session speaks."""
+        if value is None:
+            return None
+        read: datetime = value
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+# PostgreSQL would sort by the database's locale; byte order is what SQLite and Python do.
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+# SQLite numbers rows by itself in INTEGER columns only.
+Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("installation_id", Text),
+    Column("term", BigInteger, nullable=False),
+)
+"""Exactly one row, inserted by the first migration; ``singleton`` is 1."""
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", Key, nullable=False, unique=True),
+    Column("owner", Key, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("spec_version", BigInteger, nullable=False),
+    Column("status", JSON, nullable=False),
+    Column("status_version", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+    Column("purged", Boolean, nullable=False),
+    Index(None, "owner", "created_at"),
+)
+"""Rows are never removed: tombstones keep ids and names from being used again."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("endpoint_id", Key, ForeignKey("endpoints.id"), nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("digest", Key, nullable=False, unique=True),
+    Column("owner", Key, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Key, nullable=False, unique=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("endpoint_id", Key),
+    Column("replica_id", Key),
+    Column("details", JSON, nullable=False),
+    Index(None, "endpoint_id", "sequence"),
+    sqlite_autoincrement=True,
+)
+"""Append-only. ``details`` holds the reason and the data."""
