@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from roost.domain.endpoint import EndpointStatus
 from roost.domain.hardware import Node, Placement
-from roost.domain.lifecycle import DesiredState
+from roost.domain.lifecycle import DesiredState, State
 from roost.domain.model import FetchState
 from roost.domain.replica import Failure, Replica, ReplicaState, RuntimeState
 from roost.policy.backoff import delay
@@ -205,7 +205,8 @@ def _raise(draft: Draft, wanted: int, *, restarted: bool) -> None:
             draft.write(replace(item.replica, state=ReplicaState.READY, deadline=None, reason="wanted again"))
             draft.notes.append(Note("replica.undrained", "wanted again", item.replica.id))
             missing -= 1
-    if missing <= 0:
+    stop_runs = draft.facts.endpoint.status.state is State.STOPPING and draft.in_state(ReplicaState.DRAINING)
+    if missing <= 0 or (stop_runs and not draft.in_state(ReplicaState.READY)):
         return
     if not draft.facts.managed:
         zone = draft.facts.endpoint.spec.availability_zone or EXTERNAL_NODE
