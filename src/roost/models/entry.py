@@ -1,0 +1,99 @@
+"""Whether a catalog entry makes sense. Pure apart from asking a source what it accepts; called by the catalog.
+
+It never looks at the network, the disk or the engines' packages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit
+
+from roost.domain.errors import BadRequest
+from roost.domain.model import Model, Source
+from roost.models import sources
+from roost.models.base import ModelSource
+
+MAX_ID = 128
+EXTERNAL = "external"
+TYPES = ("chat", "language", "code", "image", "embedding", "moderation", "rerank")
+_ID = re.compile(r"[A-Za-z0-9._/-]+")
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check(
+    model: Model,
+    known_engines: Collection[str] | None = None,
+    source_of: Callable[[str], ModelSource] = sources.source,
+) -> None:
+    """Raise ``BadRequest`` naming the field at fault; ``known_engines`` None leaves the engine to others."""
+    check_name(model.id, "id")
+    if model.alias is not None:
+        check_name(model.alias, "alias")
+    if known_engines is not None and model.engine not in known_engines:
+        known = ", ".join(sorted(known_engines))
+        raise BadRequest(f"There is no engine called {model.engine!r}. Known engines: {known}.", param="engine")
+    if model.type not in TYPES:
+        raise BadRequest(f"type must be one of {', '.join(TYPES)}, not {model.type!r}.", param="type")
+    if model.context_length < 1:
+        raise BadRequest(
+            f"context_length must be at least 1 token, not {model.context_length}.", param="context_length"
+        )
+    if model.slots is not None and model.slots < 1:
+        raise BadRequest(f"slots must be at least 1 (or absent for no limit), not {model.slots}.", param="slots")
+    _check_server(model)
+    if model.source is not None:
+        _check_source(model.source, source_of)
+
+
+def check_name(name: str, param: str) -> None:
+    """Raise ``BadRequest`` unless ``name`` may be an id or alias: it becomes a part of URLs and of file names."""
+    if not _ID.fullmatch(name) or len(name) > MAX_ID:
+        raise BadRequest(
+            f"{param} must be 1 to {MAX_ID} letters, digits and . _ - /, not {name[:200]!r}.",
+            param=param,
+        )
+    if any(part in {"", ".", ".."} for part in name.split("/")) or ".." in name:
+        raise BadRequest(
+            f"{param} must not begin or end with a slash, nor hold '//' or '..', as {name!r} does.", param=param
+        )
+
+
+def _check_server(model: Model) -> None:
+    if model.engine != EXTERNAL:
+        for field in ("url", "api_key_env"):
+            if getattr(model, field) is not None:
+                raise BadRequest(f"{field} is for the engine {EXTERNAL!r} only, not for {model.engine!r}.", param=field)
+        return
+    if model.source is not None:
+        raise BadRequest(f"The engine {EXTERNAL!r} has its weights elsewhere: leave the source out.", param="source")
+    if model.url is None:
+        raise BadRequest(f"The engine {EXTERNAL!r} needs the url of the server that runs it.", param="url")
+    if not _is_web_url(model.url):
+        raise BadRequest(
+            f"url must be http(s) with a host, without a user name, query or fragment, not {model.url!r}.", param="url"
+        )
+    if model.api_key_env is not None and not _VARIABLE.fullmatch(model.api_key_env):
+        raise BadRequest(
+            "api_key_env must be the name of an environment variable that holds the key, not the key itself.",
+            param="api_key_env",
+        )
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc) and url.isprintable() and " " not in url
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and plain
+
+
+def _check_source(source: Source, source_of: Callable[[str], ModelSource]) -> None:
+    source_of(source.kind).check(source)
+    if source.sha256 is not None and not _DIGEST.fullmatch(source.sha256):
+        raise BadRequest("source.sha256 must be the 64 hex digits of the file's SHA-256.", param="source.sha256")
+    if source.size_bytes is not None and source.size_bytes < 1:
+        raise BadRequest(f"source.size_bytes must be at least 1, not {source.size_bytes}.", param="source.size_bytes")
