@@ -217,7 +217,8 @@ class ModelCache:
             arrived = max(arrived, done)
             report(done, total)
 
-        chosen = self._source_of(source.kind)
+        # In a thread, since the first use of a source imports its libraries.
+        chosen = await asyncio.to_thread(self._source_of, source.kind)
         while True:
             try:
                 return await chosen.fetch(source, folder, watch)

@@ -105,7 +105,9 @@ class Catalog:
 
         Raises ``BadRequest`` naming the field at fault, ``Conflict`` when its id or alias is taken.
         """
-        entry.check(model, self._known_engines() if self._known_engines is not None else None)
+        engines = self._known_engines() if self._known_engines is not None else None
+        # In a thread, since the first look at a source imports its libraries.
+        await asyncio.to_thread(entry.check, model, engines)
         async with self._changing:
             for other in self.list():
                 self._check_free(model, other)

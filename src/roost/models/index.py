@@ -29,7 +29,8 @@ class Entry:
     """The weights of one model, as they were when last verified.
 
     ``source`` is the fingerprint of the catalog's source. ``path`` is absolute (on disk: relative for the cache's own
-    blobs, so that its folder can be moved); a file ``in_place`` is the user's own and was only looked at. ``size`` (bytes) and ``mtime_ns`` tell whether it was touched since.
+    blobs, so that its folder can be moved); a file ``in_place`` is the user's own and was only looked at. ``size``
+    (bytes) and ``mtime_ns`` tell whether it was touched since.
     """
 
     source: str
