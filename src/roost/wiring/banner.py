@@ -1,0 +1,46 @@
+"""What ``roost serve`` prints once it serves. Pure text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The facts of the banner. ``api_key`` is shown on the first start only (None afterwards); ``note`` is a sentence
+    about the credentials file, when there is something to say."""
+
+    version: str
+    origin: str
+    credentials: Path
+    logs: Path
+    hardware: str
+    api_key: str | None = None
+    note: str | None = None
+    console: bool = False
+
+
+def banner(welcome: Welcome) -> str:
+    """The banner, several lines without a newline at the end."""
+    key = str(welcome.credentials)
+    if welcome.api_key:
+        key = f"{welcome.api_key}  (shown only now; kept in {welcome.credentials})"
+    rows = [
+        ("API", f"{welcome.origin}/v1"),
+        *([("console", f"{welcome.origin}/console/")] if welcome.console else []),
+        ("key", key),
+        ("logs", str(welcome.logs)),
+    ]
+    lines = [f"Roost {welcome.version} is serving at {welcome.origin}", ""]
+    lines += [f"  {name:<8} {value}" for name, value in rows]
+    if welcome.note:
+        lines += ["", f"  {welcome.note}"]
+    lines += [
+        "",
+        "Try next, in another terminal:",
+        f"  roost endpoints create --model smollm2-135m --hardware {welcome.hardware} --wait",
+        "",
+        "Ctrl-C finishes the requests in flight and stops everything; Ctrl-C again stops at once.",
+    ]
+    return "\n".join(lines)
