@@ -215,8 +215,8 @@ class SqlStore:
 
     async def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
         async with self._translated(), self._engine.connect() as connection:
-            result = await connection.execute(query)
-            return result.all()
+            found: Sequence[Row[Any]] = (await connection.execute(query)).all()
+            return found
 
     async def _write(self, transaction: Callable[[Connection], T]) -> T:
         engine = self._engine

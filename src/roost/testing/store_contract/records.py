@@ -1,0 +1,198 @@
+"""The store contract: the installation, API keys, models and events."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from roost.domain.errors import Conflict, NotFound
+from roost.domain.key import Role
+from roost.domain.model import Source
+from roost.store.base import Store
+from roost.testing.builders import make_endpoint, make_event, make_key, make_model
+from roost.testing.store_contract.base import (
+    LATER,
+    WRITERS,
+    Connect,
+    StoreFixtures,
+    kinds,
+)
+
+
+class RecordContract(StoreFixtures):
+    """Everything that is not an endpoint."""
+
+    # Opening
+
+    async def test_an_unopened_store_says_so(self, connect: Connect) -> None:
+        store = connect()
+        with pytest.raises(RuntimeError, match="not open"):
+            await store.endpoints()
+        with pytest.raises(RuntimeError, match="not open"):
+            await store.append_events([make_event()])
+
+    async def test_opening_and_closing_twice_is_harmless(self, store: Store) -> None:
+        await store.insert_endpoint(make_endpoint(), [])
+        await store.open()
+        assert await store.endpoints() == [make_endpoint()]
+        await store.close()
+        await store.close()
+
+    # The installation and its term
+
+    async def test_the_first_installation_id_stays(self, store: Store) -> None:
+        assert await store.installation("first") == "first"
+        assert await store.installation("second") == "first"
+
+    async def test_terms_count_up_from_one(self, store: Store) -> None:
+        assert [await store.next_term() for _ in range(3)] == [1, 2, 3]
+
+    async def test_terms_are_never_given_twice(self, store: Store) -> None:
+        terms = await asyncio.gather(*(store.next_term() for _ in range(WRITERS)))
+        assert sorted(terms) == list(range(1, WRITERS + 1))
+
+    # API keys
+
+    async def test_a_key_reads_back_equal(self, store: Store) -> None:
+        key = make_key(role=Role.INFERENCE, expires_at=LATER)
+        await store.insert_key(key, [make_event()])
+        assert await store.key_by_digest(key.digest) == key
+        assert await store.keys() == [key]
+        assert await store.key_by_digest("0" * 64) is None
+        assert len(await store.events()) == 1
+
+    async def test_key_ids_and_digests_are_used_once(self, store: Store) -> None:
+        await store.insert_key(make_key(1), [])
+        for rival in (make_key(2, id=make_key(1).id), make_key(2, digest=make_key(1).digest)):
+            with pytest.raises(Conflict) as raised:
+                await store.insert_key(rival, [make_event()])
+            assert rival.digest not in raised.value.message
+        assert await store.keys() == [make_key(1)]
+        assert await store.events() == []
+
+    async def test_keys_come_oldest_first(self, store: Store) -> None:
+        for number in (2, 3, 1):
+            await store.insert_key(make_key(number), [])
+        assert await store.keys() == [make_key(1), make_key(2), make_key(3)]
+
+    async def test_a_key_is_revoked_once(self, store: Store) -> None:
+        await store.insert_key(make_key(1), [])
+        await store.insert_key(make_key(2), [])
+        revoked = await store.revoke_key(make_key(1).id, LATER, [make_event(1)])
+        assert revoked == make_key(1, revoked_at=LATER)
+        assert await store.key_by_digest(revoked.digest) == revoked
+        again = await store.revoke_key(revoked.id, LATER + timedelta(days=1), [make_event(2)])
+        assert again == revoked
+        assert await store.keys() == [revoked, make_key(2)]
+        assert [event.id for event in await store.events()] == [make_event(1).id]
+
+    async def test_revoking_an_unknown_key_is_not_found(self, store: Store) -> None:
+        with pytest.raises(NotFound):
+            await store.revoke_key("key-0", LATER, [make_event()])
+        assert await store.events() == []
+
+    # Models
+
+    async def test_models_are_added_replaced_and_listed_by_id(self, store: Store) -> None:
+        full = make_model(
+            2,
+            source=Source("pypi", "weights==1.0", "weights/model.gguf", "ab" * 32, 2**40),
+            alias="two",
+            license="Apache-2.0",
+            context_length=131072,
+            slots=4,
+            url="https://upstream/v1",
+            served_model="two",
+            api_key_env="UPSTREAM_KEY",
+            options={"flag": "value", "": ""},
+        )
+        # Capital letters sort before small ones, whatever the machine's language.
+        upper = make_model(3, id="Test/model")
+        for model in (full, make_model(1), upper, make_model(1, display_name="again", source=None)):
+            await store.put_model(model, [])
+        assert await store.models() == [upper, make_model(1, display_name="again", source=None), full]
+
+    async def test_a_model_is_deleted(self, store: Store) -> None:
+        await store.put_model(make_model(1), [make_event(1, kind="model.added")])
+        await store.put_model(make_model(2), [])
+        await store.delete_model(make_model(1).id, [make_event(2, kind="model.removed")])
+        assert await store.models() == [make_model(2)]
+        assert await kinds(store) == ["model.added", "model.removed"]
+
+    async def test_deleting_an_unknown_model_is_not_found(self, store: Store) -> None:
+        with pytest.raises(NotFound) as raised:
+            await store.delete_model("test/nothing", [make_event()])
+        assert "endpoint" not in raised.value.message
+        assert await store.events() == []
+
+    # Events
+
+    async def test_an_event_reads_back_with_its_sequence(self, store: Store) -> None:
+        event = make_event(replica_id="replica-1", data={"gpu": "0", "leer": ""}, sequence=77)
+        await store.append_events([event])
+        found = await store.events()
+        assert found[0].sequence is not None
+        assert found == [replace(event, sequence=found[0].sequence)]
+
+    async def test_sequences_rise_by_insertion(self, store: Store) -> None:
+        numbers = [5, 3, 9, 1]
+        await store.append_events([make_event(number) for number in numbers[:2]])
+        await store.append_events([])
+        await store.append_events([make_event(number) for number in numbers[2:]])
+        found = await store.events()
+        assert [event.id for event in found] == [make_event(number).id for number in numbers]
+        sequences = [event.sequence or 0 for event in found]
+        assert sequences == sorted(set(sequences))
+        assert sequences[0] >= 1
+
+    async def test_events_are_read_in_pages(self, store: Store) -> None:
+        await store.append_events([make_event(number) for number in range(1, 26)])
+        seen: list[str] = []
+        after = 0
+        while page := await store.events(after=after, limit=10):
+            assert len(page) <= 10
+            seen += [event.id for event in page]
+            after = page[-1].sequence or 0
+        assert seen == [make_event(number).id for number in range(1, 26)]
+
+    async def test_the_newest_events(self, store: Store) -> None:
+        await store.append_events([make_event(number) for number in range(1, 6)])
+        newest = await store.events(newest_first=True, limit=2)
+        assert [event.id for event in newest] == [make_event(5).id, make_event(4).id]
+        third = (await store.events())[2].sequence or 0
+        above = await store.events(newest_first=True, after=third)
+        assert [event.id for event in above] == [make_event(5).id, make_event(4).id]
+
+    async def test_events_of_one_endpoint(self, store: Store) -> None:
+        other = make_event(2, endpoint_id="endpoint-other")
+        nobody = make_event(3, endpoint_id=None)
+        await store.append_events([make_event(1), other, nobody, make_event(4)])
+        one = await store.events(endpoint_id=make_endpoint(1).id)
+        assert [event.id for event in one] == [make_event(1).id, make_event(4).id]
+        assert [event.id for event in await store.events(endpoint_id="endpoint-other")] == [other.id]
+        assert len(await store.events()) == 4
+
+    async def test_limits_at_their_edges(self, store: Store) -> None:
+        await store.append_events([make_event(1), make_event(2)])
+        assert await store.events(limit=0) == []
+        assert len(await store.events(limit=2**70, after=-(2**70))) == 2
+        assert await store.events(after=2**70) == []
+        with pytest.raises(ValueError, match="negative"):
+            await store.events(limit=-1)
+
+    async def test_an_event_is_recorded_once(self, store: Store) -> None:
+        await store.append_events([make_event(1)])
+        with pytest.raises(Conflict):
+            await store.append_events([make_event(2), make_event(1)])
+        with pytest.raises(Conflict):
+            await store.append_events([make_event(3), make_event(3)])
+        assert [event.id for event in await store.events()] == [make_event(1).id]
+
+    async def test_concurrent_batches_are_not_mixed(self, store: Store) -> None:
+        batches = [[make_event(10 * batch + n, kind=f"batch.{batch}") for n in range(5)] for batch in range(10)]
+        await asyncio.gather(*(store.append_events(batch) for batch in batches))
+        found = await kinds(store)
+        assert all(len(set(found[start : start + 5])) == 1 for start in range(0, 50, 5))
