@@ -48,11 +48,11 @@ class Location:
 
 def locate(url: str) -> Location:
     """Read a database URL. Raises ``InvalidSettings`` for one that cannot be used; opens nothing."""
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = url.partition(":")
     if scheme.split("+")[0] == "sqlite":
         # Not parsed as a URL: a home folder's name may hold any character.
-        path = rest.removeprefix("/")
-        if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
+        path = rest.removeprefix("///")
+        if path == rest or not path or path == ":memory:" or "\0" in path:
             raise InvalidSettings(f"database_url {url!r} names no file; write sqlite:////absolute/path/roost.db.")
         return Location(URL.create("sqlite+aiosqlite", database=path), Path(path))
     try:
