@@ -18,7 +18,6 @@ class Welcome:
     hardware: str
     api_key: str | None = None
     note: str | None = None
-    console: bool = False
 
 
 def banner(welcome: Welcome) -> str:
@@ -28,7 +27,6 @@ def banner(welcome: Welcome) -> str:
         key = f"{welcome.api_key}  (shown only now; kept in {welcome.credentials})"
     rows = [
         ("API", f"{welcome.origin}/v1"),
-        *([("console", f"{welcome.origin}/console/")] if welcome.console else []),
         ("key", key),
         ("logs", str(welcome.logs)),
     ]

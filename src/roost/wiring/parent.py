@@ -31,9 +31,6 @@ from roost.wiring.restart import RestartPolicy
 START_TIMEOUT_S = 60.0
 """How long the children may take to be ready for the first time."""
 
-SLACK_S = 15.0
-"""What a child may take on top of its deadlines before it is killed; also the deadline of a stop at once."""
-
 GATEWAY_HURRY_S = 1.0
 """How long a gateway may take, in a stop at once, before it is told that this means now."""
 
@@ -56,11 +53,13 @@ class Commands:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What belongs to one run of ``roost serve`` and not to the settings. ``verbose``: children log to the terminal.
-    ``new_key``: make a new admin key. ``say`` and ``show`` take lines for standard error and standard output."""
+    ``new_key``: make a new admin key. ``slack_s``: what a child may take on top of its deadlines before it is killed,
+    and the deadline of a stop at once. ``say`` and ``show`` take lines for standard error and standard output."""
 
     keep_replicas: bool = False
     verbose: bool = False
     new_key: bool = False
+    slack_s: float = 15.0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     commands: Commands = field(default_factory=Commands)
     say: Callable[[str], None] = lambda line: None
@@ -215,7 +214,6 @@ class Parent:
             hardware=str(told.get("hardware") or "1x_cpu"),
             api_key=told.get("api_key"),
             note=told.get("note"),
-            console=bool(told.get("console")),
         )
         self._options.show(banner(welcome))
 
@@ -228,13 +226,13 @@ class Parent:
                 "end. Ctrl-C again stops at once."
             )
             # Only a control plane that lives can end replicas: one that waits for its next try is started now.
-            if not await control.settle(SLACK_S):
+            if not await control.settle(self._options.slack_s):
                 self._options.say("The control plane does not come up; replicas may be left for the next server.")
         control.finish()
         control.signal(signal.SIGUSR1 if self._keep else signal.SIGTERM)
         if self._keep:
             self._end_gateways(gateways)
-        drain_s = settings.drain_deadline_s + SLACK_S
+        drain_s = settings.drain_deadline_s + self._options.slack_s
         hurry = signal.SIGUSR1 if self._keep else signal.SIGQUIT
         await self._gone([control], drain_s + settings.stop_grace_s, hurry, hurry_after_s=0.0)
         self._end_gateways(gateways)
@@ -259,7 +257,7 @@ class Parent:
             await asyncio.wait({gone}, timeout=hurry_after_s)
             for child in children:
                 child.signal(hurry)
-            await asyncio.wait({gone}, timeout=SLACK_S)
+            await asyncio.wait({gone}, timeout=self._options.slack_s)
         for child in children:
             if not child.gone.is_set():
                 self._options.say(f"The {child.spec.name} process does not end; it is killed.")

@@ -1,0 +1,27 @@
+"""The banner: where the server is, where the key is, what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from roost.wiring.banner import Welcome, banner
+
+WELCOME = Welcome("1.2.3", "http://127.0.0.1:8080", Path("/h/credentials.json"), Path("/h/logs"), "2x_cpu")
+
+
+def test_it_names_version_address_key_file_and_a_command_that_works_here() -> None:
+    text = banner(WELCOME)
+    assert text.startswith("Roost 1.2.3 is serving at http://127.0.0.1:8080\n")
+    assert "http://127.0.0.1:8080/v1" in text
+    assert "/h/credentials.json" in text
+    assert "--hardware 2x_cpu" in text
+
+
+def test_the_key_is_shown_only_when_it_was_made_now() -> None:
+    assert "rk-" not in banner(WELCOME)
+    assert "rk-new  (shown only now" in banner(replace(WELCOME, api_key="rk-new"))
+
+
+def test_a_note_is_shown() -> None:
+    assert "The file is gone." in banner(replace(WELCOME, note="The file is gone."))
