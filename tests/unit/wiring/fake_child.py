@@ -41,6 +41,8 @@ def main() -> None:
         signal.signal(number, signalled)
 
     def watch_lifeline() -> None:
+        # A signal delivered to this thread would not wake the main thread, whose handlers are to report it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.read(arguments.lifeline, 1)
         report("orphaned")
 
