@@ -13,8 +13,8 @@ from roost.config import Settings
 from roost.domain.errors import InvalidSettings
 from roost.wiring.listen import LONGEST_UNIX_PATH
 
-LONGEST_SOCKET_NAME = "replicas/replica-000000000000.sock"
-"""The longest path of a socket below ``run/``: local replicas listen there."""
+LONGEST_SOCKET_NAME = "internal.sock"
+"""The longest name of the sockets in ``run/``."""
 
 
 def prepare(settings: Settings) -> None:

@@ -44,7 +44,7 @@ def test_a_home_that_cannot_be_created_is_refused_in_one_sentence() -> None:
 
 def test_a_home_too_deep_for_sockets_says_by_how_much(short_folder: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"is \d+ bytes too long for unix sockets"):
-        home.prepare(Settings(home=short_folder / ("d" * 100)))
+        home.prepare(Settings(home=short_folder / ("d" * 107)))
 
 
 def test_private_files_are_replaced_whole(short_folder: Path) -> None:
@@ -70,8 +70,13 @@ def test_missing_and_damaged_pid_files_name_nobody(short_folder: Path) -> None:
 
 
 def test_a_process_is_opened_only_when_its_command_line_says_it_is_the_one() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()", "/home/of/roost"], stdin=subprocess.PIPE)
+    program = "print(flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, "/home/of/roost"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
+        assert child.stdout is not None
+        child.stdout.readline()  # it runs: its command line is its own
         assert "/home/of/roost" in command_line(child.pid)
         assert open_process(child.pid, "/another/home") is None
         process = open_process(child.pid, "/home/of/roost")

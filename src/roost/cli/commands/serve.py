@@ -1,0 +1,70 @@
+"""``roost serve``: run a server in this terminal until it is told to stop. The only command that starts processes
+of the server; what it does is in ``roost.wiring.parent``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0 for any free one.  [default: 8080]")] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where everything is kept.  [env: ROOST_HOME; default ~/.roost]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings in TOML.  [default: config.toml in the home]")
+    ] = None,
+    gateway_workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Gateway processes.  [default: 1, enough for a thousand streams]")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
+    ] = None,
+    keep_replicas: Annotated[
+        bool, typer.Option("--keep-replicas", help="Leave replicas running at the end; the next server adopts them.")
+    ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make a new admin key and put it into credentials.json.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Write logs to the terminal instead of files (for containers).")
+    ] = False,
+) -> None:
+    """Run a server: API, gateway and replicas on this machine.
+
+    Every setting can also be given as ROOST_<NAME> or in config.toml. Ctrl-C finishes the requests in flight and
+    stops everything; Ctrl-C again stops at once.
+    """
+    from roost.config import load
+    from roost.wiring import parent
+
+    settings = load(
+        home=home, config=config, host=host, port=port, gateway_workers=gateway_workers, log_level=log_level
+    )
+    options = parent.Options(keep_replicas=keep_replicas, verbose=verbose, new_key=new_key, say=_say, show=_show)
+    raise typer.Exit(parent.serve(settings, options))
+
+
+def _show(text: str) -> None:
+    _write(sys.stdout.fileno(), text)
+
+
+def _say(text: str) -> None:
+    _write(sys.stderr.fileno(), text)
+
+
+def _write(handle: int, text: str) -> None:
+    try:
+        os.write(handle, f"{text}\n".encode())
+    except OSError:
+        # The terminal or the pipe is gone: nobody is left to tell, and the server must end in order all the same.
+        return

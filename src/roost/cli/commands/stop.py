@@ -1,0 +1,76 @@
+"""``roost stop``: end the server of a home, from another terminal, and wait until it is gone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roost.cli.failure import CommandFailed, Interrupted
+from roost.cli.output import Output
+from roost.wiring.pids import Process
+
+
+def stop(
+    home: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The home of the server.  [env: ROOST_HOME; default ~/.roost]")
+    ] = None,
+    keep_replicas: Annotated[
+        bool, typer.Option("--keep-replicas", help="Leave replicas running; the next server adopts them.")
+    ] = False,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")] = False,
+) -> None:
+    """Stop the server: requests in flight finish first, then its replicas end. Endpoints keep their desired state."""
+    from roost.config import Settings, home_dir
+    from roost.wiring import instance
+
+    if keep_replicas and now:
+        raise CommandFailed("--now ends replicas, --keep-replicas leaves them: give one of the two.")
+    place = home_dir(home)
+    process = instance.running(Settings(home=place))
+    if process is None:
+        raise CommandFailed(f"No server is running from {place}.")
+    with process:
+        process.send(signal_for(keep_replicas=keep_replicas, now=now))
+        Waiting(process, Output(), time.monotonic).until_gone()
+
+
+def signal_for(*, keep_replicas: bool, now: bool) -> signal.Signals:
+    """The signal that asks ``roost serve`` to end in this way."""
+    if now:
+        return signal.SIGQUIT
+    return signal.SIGUSR1 if keep_replicas else signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Waits for the server's end and says so: a line that counts at a terminal, one line into a pipe."""
+
+    process: Process
+    out: Output
+    monotonic: Callable[[], float]
+
+    def until_gone(self) -> None:
+        """Return when it is gone. Raises ``Interrupted`` on Ctrl-C: the server goes on stopping."""
+        began = self.monotonic()
+        pid = self.process.pid
+        if not self.out.shows_progress:
+            self.out.note(f"Stopping the server (pid {pid}).")
+        try:
+            while not self.process.wait(1.0):
+                self._show(f"Stopping the server (pid {pid}): {self.monotonic() - began:.0f} s")
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"\nThe server (pid {pid}) goes on stopping; `roost stop --now` ends it at once."
+            ) from None
+        self._show("")
+        self.out.line("Stopped.")
+
+    def _show(self, text: str) -> None:
+        if self.out.shows_progress:
+            typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
