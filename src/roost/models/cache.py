@@ -24,6 +24,7 @@ from roost.models.index import Entry, Index
 RETRYABLE = frozenset({"source_unreachable", "disk_full", "disk_error", "interrupted"})
 RETRY_DELAYS_S = (0.5, 1.0, 2.0)
 HINT_INTERVAL_S = 0.25
+"""Progress is hinted at most this often."""
 
 
 @dataclass(slots=True)
@@ -62,7 +63,8 @@ class ModelCache:
         self._tasks: set[asyncio.Task[Fetch]] = set()
         self._hints: dict[str, None] = {}
         self._hinted = asyncio.Event()
-        self._last_progress = 0.0
+        self._moved: set[str] = set()
+        self._moved_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Create the folders and read what is there. Raises ``InvalidSettings`` when they cannot be used."""
@@ -90,6 +92,8 @@ class ModelCache:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._moved_timer is not None:
+            self._moved_timer.cancel()
 
     def status(self, model: Model) -> Fetch:
         """How far the model's weights are, from memory."""
@@ -158,7 +162,9 @@ class ModelCache:
         except RoostError as error:
             return self._failed(known, error)
         except OSError as error:
-            return self._failed(known, disk.failure(error, self._root, None, self._free))
+            total, done = known.fetch.total_bytes, known.fetch.done_bytes
+            needed = total - done if total is not None else None
+            return self._failed(known, disk.failure(error, self._root, needed, self._free))
 
     def _failed(self, known: _Known, error: RoostError) -> Fetch:
         return replace(
@@ -245,9 +251,9 @@ class ModelCache:
             if known.fetch.state is not FetchState.FETCHING:
                 return
             known.fetch = replace(known.fetch, done_bytes=done, total_bytes=total)
-            if loop.time() - self._last_progress >= HINT_INTERVAL_S:
-                self._last_progress = loop.time()
-                self._hint(known.fetch.model_id)
+            self._moved.add(known.fetch.model_id)
+            if self._moved_timer is None:
+                self._moved_timer = loop.call_later(HINT_INTERVAL_S, self._hint_moved)
 
         def report(done: int, total: int | None) -> None:
             loop.call_soon_threadsafe(progress, done, total)
@@ -260,6 +266,12 @@ class ModelCache:
         known.fetch = fetch
         if self._known.get(fetch.model_id) is known:
             self._hint(fetch.model_id)
+
+    def _hint_moved(self) -> None:
+        self._moved_timer = None
+        for model_id in self._moved:
+            self._hint(model_id)
+        self._moved.clear()
 
     def _hint(self, model_id: str) -> None:
         self._hints[model_id] = None

@@ -238,8 +238,9 @@ def _extent(response: httpx.Response, asked: int) -> tuple[int | None, int | Non
 
 def _open_at(part: Path, start: int) -> BinaryIO:
     file = part.open("r+b" if part.exists() else "w+b")
-    file.truncate(start)
-    file.seek(start)
+    if file.seek(0, os.SEEK_END) != start:
+        file.truncate(start)
+        file.seek(start)
     return file
 
 

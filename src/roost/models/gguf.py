@@ -16,6 +16,8 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+ALIGNMENT = 32
+"""Tensors begin at multiples of this many bytes where the header names no other number."""
 MAX_COUNT = 1 << 24
 """More entries than any real header has."""
 
@@ -71,7 +73,11 @@ class _Reader:
             key = self._string()
             facts[key] = self._value(self._number("I"))
         farthest = max((self._tensor() for _ in range(tensors)), default=0)
-        if tensors and self._file.tell() + farthest >= self._size:
+        alignment = facts.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise _Damaged(f"an alignment of {alignment!r}")
+        data = -(-self._file.tell() // alignment) * alignment
+        if tensors and data + farthest >= self._size:
             raise _Damaged(f"its tensors reach beyond its {self._size} bytes")
         architecture = facts.get("general.architecture")
         length = facts.get(f"{architecture}.context_length")

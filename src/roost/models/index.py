@@ -41,10 +41,10 @@ class Entry:
     in_place: bool = False
 
     def intact(self) -> bool:
-        """Whether the file is as it was. Raises ``OSError`` where it cannot be told."""
+        """Whether the file is as it was; False where that cannot be told, so that it is read again and says why."""
         try:
             status = os.stat(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
 
