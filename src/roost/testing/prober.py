@@ -1,0 +1,40 @@
+"""A prober that tests hold in their hands: a replica is proven when they say so."""
+
+from __future__ import annotations
+
+from roost.control.prober import Proof
+from roost.engines.base import Probe
+
+
+class ManualProber:
+    """Keeps the promises of ``control.prober.Prober`` without asking anybody."""
+
+    def __init__(self) -> None:
+        self._proofs: dict[str, Proof] = {}
+
+    def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
+        """Remember that the replica is to be proven."""
+        self._proofs.setdefault(replica_id, Proof(False))
+
+    def proof(self, replica_id: str) -> Proof | None:
+        """What was said of the replica; None before ``start``."""
+        return self._proofs.get(replica_id)
+
+    def forget(self, replica_id: str) -> None:
+        """Forget the replica."""
+        self._proofs.pop(replica_id, None)
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    def probing(self) -> list[str]:
+        """Replicas that are being probed and not yet proven."""
+        return [name for name, proof in self._proofs.items() if not proof.proven]
+
+    def prove(self, replica_id: str) -> None:
+        """The replica has answered."""
+        self._proofs[replica_id] = Proof(True)
+
+    def fall_short(self, replica_id: str, fault: str) -> None:
+        """The replica has answered badly."""
+        self._proofs[replica_id] = Proof(False, fault)

@@ -1,0 +1,103 @@
+"""What the gateways have told: a sum only when all of them have applied the drain, and nonsense is refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from roost.control.gateways import GatewayRegistry
+from roost.domain.errors import BadRequest
+from roost.testing.clock import FakeClock
+
+
+def report(gateway: str, version: int, in_flight: dict[str, int], pid: int = 1) -> dict[str, Any]:
+    return {
+        "protocol": 1,
+        "gateway": gateway,
+        "pid": pid,
+        "term": 1,
+        "version": version,
+        "in_flight": in_flight,
+        "held": {},
+        "requests": {"e": {"completed": 2, "failed": 1, "last_at": 1.0}},
+    }
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.dead: set[int] = set()
+        self.registry = GatewayRegistry(
+            self.clock.now, settle=timedelta(seconds=3), alive=lambda pid: pid not in self.dead
+        )
+        self.clock.advance(timedelta(seconds=3))
+
+
+def test_nothing_is_known_before_the_gateways_of_before_had_time_to_come_back() -> None:
+    clock = FakeClock()
+    registry = GatewayRegistry(clock.now, settle=timedelta(seconds=3))
+    assert registry.in_flight("r", 1, 1) is None
+    clock.advance(timedelta(seconds=3))
+    assert registry.in_flight("r", 1, 1) == 0
+
+
+def test_the_sum_waits_for_the_last_gateway() -> None:
+    it = Fixture()
+    for name, pid in (("g0", 1), ("g1", 2)):
+        it.registry.connected(name, pid)
+    it.registry.report(report("g0", 5, {"r": 2}))
+    assert it.registry.in_flight("r", 1, 5) is None
+    it.registry.report(report("g1", 4, {"r": 1}, pid=2))
+    assert it.registry.in_flight("r", 1, 5) is None
+    it.registry.report(report("g1", 5, {"r": 1}, pid=2))
+    assert it.registry.in_flight("r", 1, 5) == 3
+    assert it.registry.in_flight("other", 1, 5) == 0
+    assert it.registry.totals() == {"e": {"completed": 4, "failed": 2}}
+
+
+def test_a_disconnected_gateway_counts_until_its_process_is_gone() -> None:
+    it = Fixture()
+    it.registry.connected("g0", 7)
+    it.registry.report(report("g0", 4, {"r": 1}, pid=7))
+    it.registry.disconnected("g0")
+    assert it.registry.in_flight("r", 1, 5) is None
+    it.dead.add(7)
+    assert it.registry.in_flight("r", 1, 5) == 0
+
+
+def test_a_report_of_an_earlier_term_acknowledges_nothing() -> None:
+    it = Fixture()
+    it.registry.report(report("g0", 900, {}))
+    assert it.registry.in_flight("r", 2, 1) is None
+
+
+def test_each_report_is_news() -> None:
+    it, told = Fixture(), []
+    it.registry.news = lambda: told.append(1)
+    it.registry.report(report("g0", 1, {}))
+    assert told == [1]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"protocol": 2},
+        {"in_flight": None},
+        {"in_flight": {"r": "many"}},
+        {"version": "new"},
+        {"requests": {"e": 3}},
+        {"pid": None},
+    ],
+)
+def test_nonsense_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        Fixture().registry.report({**report("g0", 1, {}), **broken})
+
+
+def test_a_missing_field_is_refused_by_name() -> None:
+    whole = report("g0", 1, {})
+    del whole["held"]
+    with pytest.raises(BadRequest, match="held"):
+        Fixture().registry.report(whole)

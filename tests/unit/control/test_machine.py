@@ -1,0 +1,174 @@
+"""The state machine of the whole control plane: any order of wishes, faults, crashes and passes.
+
+Held at every step: no illegal transition, never more live replicas than ``max_replicas``, hardware never
+double-booked. Held at the end, when faults have stopped: every endpoint converges, and then its plan is empty.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from tests.unit.control.world import EXTERNAL, WEIGHTLESS, WEIGHTY, World, cpu_node
+
+from roost.domain.hardware import Resources
+from roost.domain.lifecycle import TRANSITIONS, DesiredState, State
+from roost.domain.replica import ExitInfo, ReplicaState, RuntimeState
+
+ALIVE = (RuntimeState.STARTING, RuntimeState.READY, RuntimeState.STOPPING)
+
+
+class ControlPlaneMachine(RuleBasedStateMachine):
+    """Rules are what users, machines and time do; passes come whenever they come."""
+
+    endpoints = Bundle("endpoints")
+
+    @initialize(seed=st.integers(0, 2**32 - 1))
+    def begin(self, seed: int) -> None:
+        self.world = World(seed, (cpu_node("n1", 2), cpu_node("n2", 1, zone="b")))
+        self.seen: dict[str, State] = {}
+        self.in_flight: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.faults_stop()
+            self.world.close()
+
+    # What users do
+
+    @rule(
+        target=endpoints,
+        model=st.sampled_from([WEIGHTLESS, WEIGHTY, EXTERNAL]),
+        hardware=st.sampled_from(["1x_cpu", "2x_cpu"]),
+        low=st.integers(0, 3),
+        more=st.integers(0, 2),
+    )
+    def create(self, model: object, hardware: str, low: int, more: int) -> str:
+        assert model in (WEIGHTLESS, WEIGHTY, EXTERNAL)
+        return self.world.create(model, hardware, (low, max(1, low + more)))  # type: ignore[arg-type]
+
+    @rule(endpoint=endpoints, desired=st.sampled_from(DesiredState))
+    def wish(self, endpoint: str, desired: DesiredState) -> None:
+        self.world.wish(endpoint, desired)
+
+    @rule(endpoint=consumes(endpoints))
+    def delete(self, endpoint: str) -> None:
+        self.world.delete(endpoint)
+
+    # What control does
+
+    @rule(endpoint=endpoints)
+    def look(self, endpoint: str) -> None:
+        self.one_pass(endpoint)
+
+    @rule()
+    def look_at_all(self) -> None:
+        for it in self.world.endpoints():
+            self.one_pass(it.id)
+
+    @rule()
+    def control_crashes(self) -> None:
+        self.world.crash_control()
+
+    # What machines and gateways do
+
+    @rule(data=st.data())
+    def engine_ready(self, data: st.DataObject) -> None:
+        starting = [s.replica_id for s in self.statuses() if s.state is RuntimeState.STARTING]
+        if starting:
+            self.world.runtime.make_ready(data.draw(st.sampled_from(sorted(starting))))
+
+    @rule(data=st.data())
+    def engine_dies(self, data: st.DataObject) -> None:
+        alive = [s.replica_id for s in self.statuses() if s.state in (RuntimeState.STARTING, RuntimeState.READY)]
+        if alive:
+            self.world.runtime.crash(data.draw(st.sampled_from(sorted(alive))), ExitInfo(signal=9))
+
+    @rule(data=st.data())
+    def probe_answered(self, data: st.DataObject) -> None:
+        probing = self.world.prober.probing()
+        if probing:
+            self.world.prober.prove(data.draw(st.sampled_from(sorted(probing))))
+
+    @rule(fine=st.booleans())
+    def fetch_ends(self, fine: bool) -> None:
+        for name in self.world.cache.fetching():
+            self.world.cache.finish(name) if fine else self.world.cache.fail(name)
+
+    @rule(busy=st.integers(0, 2))
+    def gateway_reports(self, busy: int) -> None:
+        rows = self.world.rows()
+        self.in_flight = {row.id: busy for row in rows if row.state in (ReplicaState.READY, ReplicaState.DRAINING)}
+        self.world.gateway_reports(self.in_flight)
+
+    @rule(seconds=st.sampled_from([0.1, 1, 5, 60, 400]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance(timedelta(seconds=seconds))
+
+    # What must hold
+
+    def one_pass(self, endpoint_id: str) -> timedelta | None:
+        again = self.world.one_pass(endpoint_id)
+        state = self.world.state(endpoint_id)
+        before = self.seen.get(endpoint_id, State.PENDING)
+        assert state is before or state in TRANSITIONS[before], f"{before} -> {state}"
+        self.seen[endpoint_id] = state
+        return again
+
+    def statuses(self) -> list[object]:  # type: ignore[override]
+        return list(self.world.run(self.world.runtime.list()))
+
+    @invariant()
+    def never_above_max_replicas(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for it in self.world.endpoints():
+            live = [row for row in self.world.rows(it.id) if row.state in (ReplicaState.LAUNCHING, ReplicaState.READY)]
+            assert len(live) <= it.spec.autoscaling.max_replicas
+
+    @invariant()
+    def hardware_is_never_double_booked(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for node in self.world.run(self.world.runtime.capacity()):
+            assert Resources().fits(node.free), f"{node.id} is overbooked: {node.free}"
+
+    def faults_stop(self) -> None:
+        """Everything goes well from here on: each endpoint reaches a state of rest, and its plan is then empty."""
+        world = self.world
+        for _ in range(80):
+            world.clock.advance(timedelta(seconds=30))
+            for name in world.cache.fetching():
+                world.cache.finish(name)
+            for status in world.run(world.runtime.list()):
+                if status.state is RuntimeState.STARTING:
+                    world.runtime.make_ready(status.replica_id)
+            for replica_id in world.prober.probing():
+                world.prober.prove(replica_id)
+            world.gateway_reports()
+            before = len(world.changes)
+            for it in world.endpoints():
+                self.one_pass(it.id)
+            if len(world.changes) == before:
+                break
+        else:
+            raise AssertionError(f"no rest: {world.changes[-1]}")
+        for it in world.endpoints():
+            assert it.deleted_at is None, "a tombstone was not cleared away"
+            rest = {State.STARTED, State.ERROR, State.PENDING}
+            wanted = {State.STOPPED} if it.spec.desired_state is DesiredState.STOPPED else rest
+            assert it.status.state in wanted, it.status
+        self.everyone_has_a_row()
+
+    def everyone_has_a_row(self) -> None:
+        known = {row.id for row in self.world.rows()}
+        for status in self.world.run(self.world.runtime.list()):
+            assert status.state not in ALIVE or status.replica_id in known, "a process that no row speaks of"
+
+
+ControlPlaneMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_any_order_of_events = ControlPlaneMachine.TestCase
