@@ -1,0 +1,85 @@
+"""The access log: one JSON line per request, buffered, in a file of its own that is rotated by size.
+
+Written by the gateway at the end of each request. It must never hold a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+MAX_BYTES = 64 * 1024 * 1024
+"""The file is renamed to ``<name>.1`` beyond this size."""
+MAX_BUFFERED = 2000
+"""Lines kept before they are written without waiting for the next sweep."""
+
+Entry = tuple[float, bytes, bytes, bytes, int, str | None, str | None, str | None, float, float | None, int, str]
+"""Time (epoch seconds), request id, method, path, status (499: the client hung up), endpoint, replica, key id, seconds,
+seconds to the first byte, bytes sent, outcome."""
+
+
+class AccessLog:
+    """The log of one worker."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._open()
+        self._size = os.fstat(self._file).st_size
+        self._entries: list[Entry] = []
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def add(self, entry: Entry) -> None:
+        """Log one request."""
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) >= MAX_BUFFERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered. Raises ``OSError`` (a full disk) after dropping the lines: requests go on."""
+        if not self._entries:
+            return
+        entries, self._entries = self._entries, []
+        data = b"".join([_line(entry) for entry in entries])
+        if self._size + len(data) > MAX_BYTES:
+            self._rotate()
+        self._size += os.write(self._file, data)
+
+    def _rotate(self) -> None:
+        os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+        os.close(self._file)
+        self._file = self._open()
+        self._size = 0
+
+    def close(self) -> None:
+        """Write the rest and close the file. Raises ``OSError`` like ``flush``."""
+        try:
+            self.flush()
+        finally:
+            os.close(self._file)
+
+
+def _line(entry: Entry) -> bytes:
+    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry
+    return orjson.dumps(
+        {
+            "at": datetime.fromtimestamp(at, UTC),
+            "request_id": request_id.decode("latin-1"),
+            "method": method.decode("latin-1"),
+            "path": path.decode("latin-1"),
+            "status": status,
+            "endpoint": endpoint,
+            "replica": replica,
+            "key": key,
+            "seconds": round(seconds, 6),
+            "first_byte_seconds": round(first, 6) if first is not None else None,
+            "sent_bytes": sent,
+            "outcome": outcome,
+        },
+        option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z,
+    )

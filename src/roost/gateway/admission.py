@@ -1,0 +1,99 @@
+"""Admission: who calls, which endpoint is meant, whether it takes requests. Pure: tables in, decision out.
+
+Called by ``front`` (who) and ``exchange`` (where). It must never reveal that another owner's endpoint exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from roost.domain.key import Role, digest_of
+from roost.domain.routing import RouteEndpoint, RouteKey
+from roost.gateway.answers import Refusal
+
+_SEND = "Send your API key as `Authorization: Bearer <key>`."
+NO_KEY = Refusal(401, f"No API key was given for authentication. {_SEND}", "missing_api_key")
+UNKNOWN_KEY = Refusal(401, "The authentication failed: this API key is unknown or was revoked.", "unknown_api_key")
+EXPIRED_KEY = Refusal(401, "The authentication failed: this API key has expired.", "expired_api_key")
+NO_MODEL = Refusal(
+    400, "model is required: the id or the name of a deployment, as a string.", "missing_field", param="model"
+)
+DEFAULT_ETA_S = 60.0
+"""Assumed time to readiness when none is known."""
+
+
+def token_of(authorization: bytes | None) -> str | None:
+    """The bearer token in an ``Authorization`` header, None when there is none."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(b" ")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token:
+        return None
+    return token.decode("utf-8", "surrogateescape")
+
+
+def authenticate(authorization: bytes | None, keys: Mapping[str, RouteKey]) -> RouteKey | Refusal:
+    """The key that the header carries. ``keys`` are by digest; expiry is checked by ``expired``."""
+    token = token_of(authorization)
+    if token is None:
+        return NO_KEY
+    return keys.get(digest_of(token)) or UNKNOWN_KEY
+
+
+def expired(key: RouteKey, now: float) -> bool:
+    """Whether the key is past its time at ``now`` (seconds since the epoch)."""
+    return key.expires_at is not None and now >= key.expires_at
+
+
+def may_use(key: RouteKey, owner: str) -> bool:
+    """Whether the key's holder may know of what belongs to ``owner``."""
+    return key.role == Role.ADMIN or key.owner == owner
+
+
+def unknown_model(model: str) -> Refusal:
+    """The answer for a model that is not there, or not the caller's to see."""
+    shown = model if len(model) <= 200 else model[:200] + "…"
+    shown = shown.encode("utf-8", "replace").decode("utf-8")
+    message = f"The model `{shown}` does not exist or you do not have access to it."
+    return Refusal(404, message, "model_not_found", param="model")
+
+
+def model_of(body: Mapping[str, Any]) -> str | Refusal:
+    """The ``model`` field."""
+    model = body.get("model")
+    return model if isinstance(model, str) and model else NO_MODEL
+
+
+def not_accepting(endpoint: RouteEndpoint) -> Refusal:
+    """The answer for an endpoint that is stopped or has failed; it names the command that starts it."""
+    start = f"Start it with `roost endpoints start {endpoint.id}`."
+    if endpoint.state == "ERROR":
+        why = f" ({endpoint.message.rstrip('.')})" if endpoint.message else ""
+        message = f"{endpoint.id} has failed{why}. {start}"
+        return Refusal(400, message, "endpoint_failed", param="model", should_retry=False)
+    word = "is stopping" if endpoint.state == "STOPPING" else "is stopped"
+    return Refusal(400, f"{endpoint.id} {word}. {start}", "endpoint_stopped", param="model", should_retry=False)
+
+
+def hold_seconds(announced: float | None, default: float) -> float:
+    """How long a request may wait for readiness: 90 % of what the client announced, else the default."""
+    return announced * 0.9 if announced is not None else default
+
+
+def hold_is_full(endpoint: RouteEndpoint, limit: int) -> Refusal:
+    """The answer when ``limit`` requests wait already."""
+    message = f"{endpoint.id} is coming up and {limit} requests wait for it already. Try again later."
+    return Refusal(429, message, "hold_queue_full", retry_after=eta(endpoint))
+
+
+def hold_expired(endpoint: RouteEndpoint) -> Refusal:
+    """The answer when a held request's time is over."""
+    message = f"{endpoint.id} is not ready yet (state {endpoint.state}). Try again later."
+    return Refusal(503, message, "not_ready", retry_after=eta(endpoint), should_retry=True)
+
+
+def eta(endpoint: RouteEndpoint) -> float:
+    """Seconds to readiness as known, else assumed."""
+    return endpoint.retry_after_s if endpoint.retry_after_s is not None else DEFAULT_ETA_S

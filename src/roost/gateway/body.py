@@ -1,0 +1,55 @@
+"""Request bodies of inference: decode, check, rewrite. Pure.
+
+Called by ``front`` and ``exchange``. Whatever the bytes are, the outcome is a dictionary or a ``Refusal``, never an
+exception.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from roost.gateway.answers import Refusal
+
+_EMPTY = Refusal(400, "The request body is empty: send a JSON object.", "invalid_json")
+_NOT_OBJECT = Refusal(400, "The request body must be a JSON object.", "invalid_json")
+_TOO_DEEP = Refusal(400, "The request body is nested too deep.", "invalid_json")
+
+
+def decode(raw: bytes) -> dict[str, Any] | Refusal:
+    """The JSON object in ``raw``, or why it is none."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        value = _decode_leniently(raw, error)
+    if isinstance(value, dict):
+        return value
+    return value if isinstance(value, Refusal) else _NOT_OBJECT
+
+
+def _decode_leniently(raw: bytes, error: orjson.JSONDecodeError) -> Any:
+    # orjson refuses lone surrogates and some numbers that other parsers, engines included, accept.
+    if not raw.strip():
+        return _EMPTY
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except RecursionError:
+        return _TOO_DEEP
+    except ValueError:
+        if "depth limit" in str(error) or "ecursion" in str(error):
+            return _TOO_DEEP
+        return Refusal(400, f"The request body is not valid JSON: {error}.", "invalid_json")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """``body`` as JSON bytes; what orjson cannot write (lone surrogates, wide integers) goes through ``json``."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii")

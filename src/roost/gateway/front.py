@@ -1,0 +1,445 @@
+"""The client's side of a connection: HTTP/1.1 with keep-alive and pipelining, HTTP/1.0, limits, refusals.
+
+One ``Front`` per client connection, made by the event loop. It parses, classifies and admits; what answers (an
+``Exchange``, a ``Relay``, the gateway itself) writes to ``transport`` and calls ``finished``. It must never let two
+answers of one connection overtake each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from roost.gateway import counters
+from roost.gateway.admission import expired
+from roost.gateway.answers import Refusal, response
+from roost.gateway.request import Kind, Request, sane_id
+
+if TYPE_CHECKING:
+    from roost.gateway.gateway import Gateway
+
+MAX_HEAD = 64 * 1024
+"""Request heads beyond this many bytes are refused (give or take one read)."""
+MAX_QUEUED = 64
+"""Pipelined requests that wait; reading stops beyond."""
+LINGER_S = 2.0
+"""After an early refusal the client may finish sending for this long, so that it sees the answer."""
+IDLE_S = 75.0
+STALLED_S = 60.0
+
+_TOO_LONG = Refusal(431, "The request head is too large.", "head_too_large")
+_EXPECTATION = Refusal(417, "Only `Expect: 100-continue` is understood.", "expectation_failed")
+_VERSION = Refusal(400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.", "http_version")
+_TARGET = Refusal(400, "The request target is neither a path nor an http URL.", "bad_target")
+_FRAMING = Refusal(400, "The request's framing is ambiguous or unsupported.", "bad_framing")
+_MALFORMED = Refusal(400, "The request is not well-formed HTTP/1.1.", "malformed_request")
+_STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout")
+
+
+class Answering(Protocol):
+    """Whatever is answering the connection's current request."""
+
+    def on_client_full(self) -> None:
+        """The client reads slowly."""
+        ...
+
+    def on_client_drained(self) -> None:
+        """The client has caught up."""
+        ...
+
+    def on_request_body(self) -> None:
+        """More of the request's body is there, or its end."""
+        ...
+
+    def abort(self) -> None:
+        """The client is gone."""
+        ...
+
+
+class _Stopped(Exception):
+    """Ends parsing from inside a parser's callback."""
+
+
+class Front(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_gateway",
+        "_head_seen",
+        "_in_head",
+        "_linger_until",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_refusal",
+        "_request",
+        "active",
+        "full",
+        "seen_at",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._request: Request | None = None
+        self._in_head = True
+        self._head_seen = 0
+        self._refusal: Refusal | None = None  # ends the connection once the requests before it are answered
+        self._linger_until = 0.0
+        self._paused = False
+        self._advancing = False
+        self.active: Answering | None = None
+        self.full = False
+        self.seen_at = 0.0
+
+    # ---- called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self.transport = cast(asyncio.Transport, transport)
+        gateway = self._gateway
+        self.seen_at = gateway.now()
+        gateway.fronts.add(self)
+        gateway.cells[counters.CONNECTIONS] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        gateway = self._gateway
+        gateway.cells[counters.CONNECTIONS] -= 1
+        self._hang_up()
+        gateway.left(self)
+
+    def eof_received(self) -> None:
+        """The client has closed its side: it is taken as gone, like every proxy does."""
+        if not self._linger_until:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._queue.clear()
+        active, self.active = self.active, None
+        if active is not None:
+            active.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._linger_until or self._refusal is not None:
+            return
+        self.seen_at = self._gateway.now()
+        before = self._in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._no_upgrade(data, upgrade.args[0])
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Stopped):
+                raise
+        except httptools.HttpParserError:
+            self._refuse_rest(_MALFORMED)
+        if before and self._in_head and self._request is not None:
+            self._head_seen += len(data)
+            if self._head_seen > MAX_HEAD:
+                self._refuse_rest(_TOO_LONG)
+        if self.active is None:
+            self._next()
+        elif len(self._queue) > MAX_QUEUED:
+            self._pause()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        self.full = True
+        if self.active is not None:
+            self.active.on_client_full()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.full = False
+        if self.active is not None:
+            self.active.on_client_drained()
+
+    # ---- called by the parser
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._request = Request(self._gateway.now())
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        request = self._request
+        assert request is not None
+        request.target = request.target + url if request.target else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer after the body."""
+        if not self._in_head:
+            return
+        headers = self._request.headers  # type: ignore[union-attr]
+        name = name.lower()
+        if name in headers:
+            value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: classify, authenticate, refuse early."""
+        request, parser = self._request, self._parser
+        assert request is not None
+        self._in_head = False
+        self._head_seen = 0
+        headers = request.headers
+        request.method = parser.get_method()
+        request.close = not parser.should_keep_alive()
+        request.id = sane_id(headers.get(b"x-request-id")) or self._gateway.next_id()
+        refusal = self._check(request, parser.get_http_version())
+        if refusal is not None:
+            self._refuse_early(request, refusal)
+        if b"expect" in headers:
+            self._expect(request)
+        if request.kind is Kind.RELAY and request.refusal is None:
+            self._queue.append(request)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the request's body."""
+        request = self._request
+        assert request is not None
+        request.received += len(body)
+        if request.received > self._gateway.settings.max_body_bytes:
+            self._overlong(request)
+        if request.refusal is not None:
+            return
+        request.body.append(body)
+        if request.kind is Kind.RELAY:
+            self._relay_body()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        request = self._request
+        assert request is not None
+        self._request = None
+        self._in_head = True
+        request.complete = True
+        if request.kind is Kind.RELAY and request.refusal is None:
+            self._relay_body()
+        else:
+            self._queue.append(request)
+
+    # ---- parsing's exceptions
+
+    def _check(self, request: Request, version: str) -> Refusal | None:
+        headers = request.headers
+        coded = b"transfer-encoding" in headers
+        if version != "1.1":
+            if version != "1.0" or coded:
+                request.close = True
+                return _VERSION if not coded else _FRAMING
+            request.http10 = True
+        try:
+            request.classify()
+        except ValueError:
+            request.close = True
+            return _TARGET
+        request.chunked = coded
+        if b"content-length" in headers:
+            request.length = int(headers[b"content-length"])
+            if request.length > self._gateway.settings.max_body_bytes:
+                request.close = True
+                return self._gateway.too_large
+        if request.kind <= Kind.RERANK:
+            return self._admit(request)
+        return _TARGET if request.method == b"CONNECT" else None
+
+    def _admit(self, request: Request) -> Refusal | None:
+        if request.method != b"POST":
+            if request.method == b"OPTIONS":
+                return None
+            message = f"{request.path.decode('latin-1')} takes POST only."
+            return Refusal(405, message, "method_not_allowed", allow=b"POST, OPTIONS")
+        key = self._gateway.authenticate(request.headers.get(b"authorization"))
+        if isinstance(key, Refusal):
+            return key
+        if key.expires_at is not None and expired(key, self._gateway.wall()):
+            return self._gateway.expired_key
+        request.key = key
+        return None
+
+    def _refuse_early(self, request: Request, refusal: Refusal) -> None:
+        # The body, if there is one, is read and thrown away, unless that would take too long or cannot be done.
+        request.refusal = refusal
+        if refusal in (_VERSION, _TARGET, _FRAMING, self._gateway.too_large):
+            self._refuse_rest(refusal)
+            raise _Stopped
+
+    def _expect(self, request: Request) -> None:
+        if request.headers[b"expect"].lower() != b"100-continue":
+            request.refusal = request.refusal or _EXPECTATION
+        if request.refusal is not None:
+            self._refuse_rest(request.refusal)
+            raise _Stopped
+        if self.active is None and not self._queue and not request.http10:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _overlong(self, request: Request) -> None:
+        # A chunked body that exceeds the limit; the relay may be at work on its beginning already.
+        if request in self._queue:
+            self._queue.remove(request)
+        elif self.active is not None and request.kind is Kind.RELAY and not self._queue:
+            active, self.active = self.active, None
+            active.abort()
+        self._refuse_rest(self._gateway.too_large)
+        raise _Stopped
+
+    def _no_upgrade(self, data: bytes, at: int) -> None:
+        # The offer to change the protocol is ignored, as RFC 9110 allows; what follows is the next request.
+        request = self._queue[-1] if self._queue else None
+        if request is not None and (request.length or request.chunked):
+            self._queue.pop()
+            self._refuse_rest(_FRAMING)
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        if at < len(data):
+            self._gateway.loop.call_soon(self.data_received, data[at:])
+
+    def _refuse_rest(self, refusal: Refusal) -> None:
+        if self._refusal is None:
+            self._refusal = refusal
+
+    def _relay_body(self) -> None:
+        if self.active is not None and not self._queue:
+            self.active.on_request_body()
+
+    # ---- answering
+
+    def _next(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        while self.active is None and self._queue and not self.transport.is_closing():
+            request = self._queue.popleft()
+            if self._paused and len(self._queue) < MAX_QUEUED:
+                self._resume()
+            self._start(request)
+        self._advancing = False
+        if self._refusal is not None and self.active is None and not self._linger_until:
+            self._end_with(self._refusal)
+
+    def _start(self, request: Request) -> None:
+        if request.refusal is not None:
+            self.answer(request, request.refusal)
+        elif request.kind <= Kind.RERANK:
+            self._gateway.infer(self, request)
+        else:
+            self._gateway.serve(self, request)
+
+    def answer(self, request: Request, refusal: Refusal) -> None:
+        """Answer the current request with an error."""
+        self._gateway.cells[counters.REFUSED] += 1
+        self.reply(request, refusal.status, refusal.body(), headers=refusal.headers(), outcome=refusal.code)
+
+    def reply(
+        self,
+        request: Request,
+        status: int,
+        body: bytes,
+        *,
+        headers: bytes = b"",
+        content_type: bytes = b"application/json",
+        outcome: str | None = None,
+    ) -> None:
+        """Answer the current request."""
+        data = response(
+            status,
+            body,
+            request.id,
+            headers=headers,
+            content_type=content_type,
+            close=request.close or self._gateway.draining or not request.complete,
+            http10=request.http10,
+            head_only=request.method == b"HEAD",
+        )
+        self.transport.write(data)
+        self._gateway.account(request, status, len(data), outcome or "completed")
+        self.finished(request)
+
+    def finished(self, request: Request) -> None:
+        """The answer to ``request`` is written: close, or go on with the next."""
+        self.active = None
+        self.seen_at = self._gateway.now()
+        if not request.complete and request.kind is Kind.RELAY:
+            self._linger()
+        elif request.close or self._gateway.draining:
+            self._queue.clear()
+            self.transport.close()
+        elif self._queue or self._refusal is not None:
+            self._next()
+
+    def _end_with(self, refusal: Refusal) -> None:
+        if self.transport.is_closing():
+            return
+        request = self._request or Request(self.seen_at)
+        request.id = request.id or self._gateway.next_id()
+        body = b"" if request.method == b"HEAD" else refusal.body()
+        data = response(refusal.status, body, request.id, headers=refusal.headers(), close=True)
+        self.transport.write(data)
+        self._gateway.cells[counters.REFUSED] += 1
+        self._gateway.account(request, refusal.status, len(data), refusal.code or "refused")
+        self._linger()
+
+    def _linger(self) -> None:
+        # Closing with unread data resets the connection, and the client may never see the answer.
+        self._linger_until = self._gateway.now() + LINGER_S
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def hold_body(self) -> None:
+        """The relay cannot pass on the request's body as fast as it comes: stop reading."""
+        self._pause()
+
+    def release_body(self) -> None:
+        """The relay can take more."""
+        self._resume()
+
+    # ---- called by the gateway
+
+    def sweep(self, now: float) -> None:
+        """Close what lingers, idles or stalls."""
+        if self._linger_until:
+            if now >= self._linger_until:
+                self.transport.abort()
+        elif self.active is None and not self._queue:
+            quiet = now - self.seen_at
+            if self._request is not None and quiet > STALLED_S:
+                self._refuse_rest(_STALLED)
+                self._next()
+            elif self._request is None and quiet > IDLE_S:
+                self.transport.close()
+        elif self._relay_waits() and now - self.seen_at > STALLED_S:
+            self.transport.abort()
+
+    def _relay_waits(self) -> bool:
+        # Whether the relay at work waits for the rest of its request's body.
+        request = self._request
+        at_work = request is not None and request.kind is Kind.RELAY and not self._queue
+        return at_work and not self._in_head and not self._paused
+
+    def drain(self) -> None:
+        """The worker is going down: an idle connection ends now, a busy one after its current answer."""
+        if self.active is None and not self._queue and self._request is None:
+            self.transport.close()

@@ -1,0 +1,274 @@
+"""One gateway worker's heart: the books, the counters, and what happens to a parsed request.
+
+Made by ``worker`` (and by tests, in-process). It must never touch the database, and never stop serving because the
+control plane is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from roost.config import Settings
+from roost.domain.routing import RouteKey, RoutingTable
+from roost.gateway import admission, counters, health
+from roost.gateway.access_log import AccessLog
+from roost.gateway.answers import Refusal
+from roost.gateway.body import decode
+from roost.gateway.books import Books, EndpointBook, ReplicaBook
+from roost.gateway.classic import adapt
+from roost.gateway.counters import Counters
+from roost.gateway.exchange import Exchange
+from roost.gateway.front import Front
+from roost.gateway.relay import Relay
+from roost.gateway.request import Kind, Request
+from roost.gateway.upstream import Address, Pool
+
+SWEEP_S = 1.0
+MAX_KNOWN_HEADERS = 10_000
+"""Authorization headers whose key is remembered."""
+
+log = structlog.get_logger(__name__)
+
+
+class ControlLink(Protocol):
+    """What the gateway needs to know of its link to the control plane."""
+
+    connected: bool
+
+    def report_soon(self) -> None:
+        """Send a report at once."""
+        ...
+
+
+class Gateway:
+    """The state of one worker. ``control_pool`` leads to the control plane's public API."""
+
+    expired_key = admission.EXPIRED_KEY
+
+    def __init__(
+        self, settings: Settings, index: int, loop: asyncio.AbstractEventLoop, *, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.settings = settings
+        self.index = index
+        self.loop = loop
+        self.now = loop.time
+        self.wall = wall
+        self.books = Books(loop)
+        self.counters = Counters(settings.run_dir / f"counters-{index}")
+        self.cells = self.counters.cells
+        self.log = AccessLog(access_log_path(settings, index))
+        self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
+        self.fronts: set[Front] = set()
+        self.link: ControlLink | None = None
+        self.confirmed_at: float | None = None
+        """When (epoch seconds) the control plane last confirmed the table; None before there is one."""
+        self.draining = False
+        self.empty = asyncio.Event()
+        """Set while draining once no client is left."""
+        self.too_large = Refusal(
+            413, f"The request body exceeds {settings.max_body_bytes} bytes.", "payload_too_large", should_retry=False
+        )
+        self._known: dict[bytes, RouteKey] = {}
+        self._ids = itertools.count()
+        self._id_prefix = f"req-{index}{int(wall() * 1000):x}-"
+        self._timer: asyncio.TimerHandle | None = None
+        self._log_full = False
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin the sweeps."""
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep_again)
+
+    async def close(self) -> None:
+        """End everything at once; the clients' connections are dropped."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.draining = True
+        if self.fronts:
+            for front in list(self.fronts):
+                front.transport.abort()
+            await self.empty.wait()
+        for replica in list(self.books.replicas.values()):
+            replica.pool.abort()
+        self.control_pool.abort()
+        self._flush(self.log.close)
+        self.counters.close()
+
+    def drain(self) -> None:
+        """Take no new connections' requests for long: idle clients are let go, busy ones after their answer."""
+        self.draining = True
+        for front in list(self.fronts):
+            front.drain()
+        if not self.fronts:
+            self.empty.set()
+
+    def left(self, front: Front) -> None:
+        """A client's connection is gone."""
+        self.fronts.discard(front)
+        if self.draining and not self.fronts:
+            self.empty.set()
+
+    # ---- the table
+
+    def apply(self, table: RoutingTable) -> bool:
+        """Take over a table if it is newer; False when it is not. Held requests go on, or end, as it says."""
+        if not table.newer_than(self.books.table):
+            return False
+        gone = self.books.apply(table)
+        self._known.clear()
+        for book in gone:
+            for exchange in list(book.held):
+                book.held.popleft()
+                exchange.refuse(admission.unknown_model(book.route.id))
+        for book in list(self.books.endpoints.values()):
+            self._serve_held(book)
+        if self.books.unreadable:
+            log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
+        if self.link is not None:
+            self.link.report_soon()
+        return True
+
+    def _serve_held(self, book: EndpointBook) -> None:
+        if not book.route.accepting:
+            while book.held:
+                book.held.popleft().refuse(admission.not_accepting(book.route))
+        while book.held and book.held[0].resume():
+            pass
+
+    def drained(self, replica: ReplicaBook) -> None:
+        """A draining replica has no request of this worker any more."""
+        self.books.release(replica)
+        if self.link is not None:
+            self.link.report_soon()
+
+    # ---- requests
+
+    def next_id(self) -> bytes:
+        """A fresh request id."""
+        return b"%b%x" % (self._id_prefix.encode(), next(self._ids))
+
+    def authenticate(self, authorization: bytes | None) -> RouteKey | Refusal:
+        """The key of a request; digests are computed once per key and table."""
+        if authorization is not None:
+            known = self._known.get(authorization)
+            if known is not None:
+                return known
+        key = admission.authenticate(authorization, self.books.keys)
+        if isinstance(key, RouteKey) and authorization is not None and len(self._known) < MAX_KNOWN_HEADERS:
+            self._known[authorization] = key
+        return key
+
+    def infer(self, front: Front, request: Request) -> None:
+        """Answer an inference request whose caller is known."""
+        key = request.key
+        if key is None:
+            front.reply(request, 204, b"", headers=b"allow: POST, OPTIONS\r\n")
+            return
+        pieces = request.body
+        raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.cells[counters.RECEIVED] += len(raw)
+        body = decode(raw)
+        if isinstance(body, Refusal):
+            front.answer(request, body)
+            return
+        book = self._resolve(body.get("model"), key)
+        if isinstance(book, Refusal):
+            front.answer(request, book)
+            return
+        adapted = adapt(body, request.kind, book.route, classic=request.classic)
+        exchange = Exchange(self, front, request, book, adapted)
+        front.active = exchange
+        exchange.begin(raw)
+
+    def _resolve(self, model: object, key: RouteKey) -> EndpointBook | Refusal:
+        if not isinstance(model, str) or not model:
+            return admission.NO_MODEL
+        book = self.books.by_model.get(model)
+        if book is None or not admission.may_use(key, book.route.owner):
+            return admission.unknown_model(model)
+        if not book.route.accepting:
+            return admission.not_accepting(book.route)
+        return book
+
+    def serve(self, front: Front, request: Request) -> None:
+        """Answer what is not inference: the gateway's own pages, or the control plane's by relay."""
+        own = request.kind is not Kind.RELAY
+        if own and request.method == b"OPTIONS":
+            front.reply(request, 204, b"", headers=b"allow: GET, HEAD, OPTIONS\r\n")
+        elif own and request.method not in (b"GET", b"HEAD"):
+            message = f"{request.path.decode('latin-1')} takes GET only."
+            front.answer(request, Refusal(405, message, "method_not_allowed", allow=b"GET, HEAD, OPTIONS"))
+        elif request.kind is Kind.HEALTH:
+            front.reply(request, 200, b'{"status":"ok"}')
+        elif request.kind is Kind.READY:
+            health.ready(self, front, request)
+        elif request.kind is Kind.METRICS:
+            metrics = health.MetricsPage(self, front, request)
+            front.active = metrics
+            metrics.begin()
+        else:
+            relay = Relay(self, front, request)
+            front.active = relay
+            relay.begin()
+
+    def account(self, request: Request, status: int, sent: int, outcome: str) -> None:
+        """Count and log a request that was answered without a replica."""
+        now, wall = self.now(), self.wall()
+        cells = self.cells
+        cells[counters.SENT] += sent
+        if request.kind is Kind.RELAY:
+            cells[counters.RECEIVED] += request.received
+        self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started)
+        key = request.key.id if request.key is not None else None
+        seconds = now - request.started
+        entry = (wall, request.id, request.method, request.path, status, None, None, key, seconds, None, sent, outcome)
+        self.log.add(entry)
+
+    # ---- once a second
+
+    def _sweep_again(self) -> None:
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep_again)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Everything that depends on time: deadlines of held requests, idle connections, the log's buffer, gauges."""
+        now = self.now()
+        held = 0
+        for book in list(self.books.endpoints.values()):
+            if book.held:
+                self._serve_held(book)
+                for exchange in [e for e in book.held if e.deadline <= now]:
+                    book.held.remove(exchange)
+                    exchange.refuse(admission.hold_expired(book.route))
+                held += len(book.held)
+        self.cells[counters.HELD_NOW] = held
+        for replica in self.books.replicas.values():
+            replica.pool.sweep(now)
+        self.control_pool.sweep(now)
+        for front in list(self.fronts):
+            front.sweep(now)
+        self._flush(self.log.flush)
+
+    def _flush(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+            self._log_full = False
+        except OSError as error:
+            # Requests matter more than their log: say it once, and go on.
+            if not self._log_full:
+                log.error("the access log cannot be written; lines are lost", reason=error.strerror)
+            self._log_full = True
+
+
+def access_log_path(settings: Settings, index: int) -> Path:
+    """Where worker ``index`` logs its requests."""
+    return settings.logs_dir / f"gateway-{index}.access.log"

@@ -1,0 +1,140 @@
+"""The gateway's own pages: readiness, and the metrics of all workers followed by those of the control plane.
+
+Called by ``gateway``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import orjson
+
+from roost._version import __version__
+from roost.gateway import counters
+from roost.gateway.http1 import ResponseHead
+from roost.gateway.request import Request
+from roost.gateway.upstream import Connection
+
+if TYPE_CHECKING:
+    from roost.gateway.front import Front
+    from roost.gateway.gateway import Gateway
+
+METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+def ready(gateway: Gateway, front: Front, request: Request) -> None:
+    """Answer /readyz: 200 with a table that is fresh enough and while not draining, else 503 and why."""
+    table, link = gateway.books.table, gateway.link
+    age = max(0.0, gateway.wall() - gateway.confirmed_at) if gateway.confirmed_at is not None else None
+    reason = None
+    if gateway.draining:
+        reason = "draining"
+    elif table is None:
+        reason = "no routing table yet"
+    elif age is None or age > gateway.settings.max_staleness_s:
+        reason = "the routing table is stale: the control plane has been away too long"
+    body = {
+        "status": "ok" if reason is None else "unavailable",
+        "reason": reason,
+        "version": __version__,
+        "control_connected": link is not None and link.connected,
+        "table": None
+        if table is None
+        else {
+            "installation": table.installation,
+            "term": table.term,
+            "version": table.version,
+            "age_seconds": round(age, 3) if age is not None else None,
+        },
+    }
+    front.reply(request, 200 if reason is None else 503, orjson.dumps(body), outcome=reason or "completed")
+
+
+class MetricsPage:
+    """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached."""
+
+    __slots__ = ("_connection", "_done", "_front", "_gateway", "_pieces", "_request", "_status", "_task")
+
+    def __init__(self, gateway: Gateway, front: Front, request: Request) -> None:
+        self._gateway = gateway
+        self._front = front
+        self._request = request
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pieces: list[bytes] = []
+        self._status = 0
+        self._done = False
+
+    def begin(self) -> None:
+        """Ask the control plane."""
+        self._task = self._gateway.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._gateway.control_pool.connect()
+        except OSError:
+            self._answer()
+            return
+        if self._done:
+            connection.abort()
+            return
+        self._connection = connection
+        authorization = self._request.headers.get(b"authorization")
+        key = b"authorization: %b\r\n" % authorization if authorization is not None else b""
+        connection.send(
+            self,
+            b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n%bx-request-id: %b\r\n\r\n"
+            % (key, self._request.id),
+        )
+
+    def _answer(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        page = counters.render(counters.read_all(self._gateway.settings.run_dir))
+        if self._status == 200:
+            page += b"".join(self._pieces)
+        self._front.reply(self._request, 200, page, content_type=METRICS_TYPE)
+
+    def on_head(self, head: ResponseHead) -> bool:
+        """The control plane answers."""
+        self._status = head.status
+        return False
+
+    def on_body(self, data: bytes) -> None:
+        """A part of its metrics."""
+        self._pieces.append(data)
+
+    def on_end(self) -> None:
+        """All of its metrics."""
+        self._answer()
+
+    def on_lost(self, reason: str, *, stale: bool) -> None:
+        """It went away: half a page is worse than none."""
+        self._status = 0
+        self._answer()
+
+    def on_upstream_full(self) -> None:
+        """The request is tiny."""
+
+    def on_upstream_drained(self) -> None:
+        """See ``on_upstream_full``."""
+
+    def on_client_full(self) -> None:
+        """The page is written at once."""
+
+    def on_client_drained(self) -> None:
+        """See ``on_client_full``."""
+
+    def on_request_body(self) -> None:
+        """A body is ignored."""
+
+    def abort(self) -> None:
+        """The client is gone."""
+        self._done = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+        self._gateway.account(self._request, 499, 0, "client_hung_up")

@@ -1,0 +1,240 @@
+"""Everything that is not inference, relayed to the control plane over its unix socket, both ways, as it comes.
+
+Created by ``gateway`` for each such request. It must never send a request twice that may have been carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from roost.gateway import counters
+from roost.gateway.answers import Refusal, connection_line
+from roost.gateway.exchange import DROPPED
+from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
+from roost.gateway.request import Request
+from roost.gateway.shaping import Reframed
+from roost.gateway.upstream import Connection, Pool
+
+if TYPE_CHECKING:
+    from roost.gateway.front import Front
+    from roost.gateway.gateway import Gateway
+
+MAX_WAITING = 256 * 1024
+"""Bytes of a request's body that wait for the control plane before reading from the client stops."""
+RETRY_AFTER_S = 0.25
+UNREACHABLE = Refusal(
+    503, "The control plane is restarting. Try again in a moment.", "control_plane_restarting", retry_after=1
+)
+_LOST = Refusal(
+    502, "The control plane is restarting: it went away before it answered.", "control_plane_lost", retry_after=1
+)
+
+_SAFE = (b"GET", b"HEAD", b"OPTIONS")
+_OWN_HEADERS = frozenset(
+    b"connection keep-alive proxy-connection upgrade te trailer transfer-encoding content-length expect x-request-id "
+    b"http2-settings".split()
+)
+
+
+class Relay:
+    """One relayed request."""
+
+    __slots__ = (
+        "_connection",
+        "_done",
+        "_ended",
+        "_front",
+        "_full",
+        "_gateway",
+        "_pool",
+        "_reframed",
+        "_request",
+        "_sent",
+        "_status",
+        "_task",
+        "_tries",
+    )
+
+    def __init__(self, gateway: Gateway, front: Front, request: Request) -> None:
+        self._gateway = gateway
+        self._front = front
+        self._request = request
+        self._pool: Pool = gateway.control_pool
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reframed: Reframed | None = None
+        self._tries = 0
+        self._sent = 0
+        self._status = 0
+        self._full = False
+        self._done = False
+        self._ended = False
+
+    def begin(self) -> None:
+        """Send the request, or what there is of it."""
+        # A kept connection may be closing at this moment, and only harmless requests can be repeated.
+        connection = self._pool.take() if self._repeatable() else None
+        if connection is not None:
+            self._write_head(connection)
+        else:
+            self._task = self._gateway.loop.create_task(self._connect())
+
+    def _repeatable(self) -> bool:
+        request = self._request
+        return request.method in _SAFE and not request.length and not request.chunked
+
+    async def _connect(self) -> None:
+        while True:
+            self._tries += 1
+            try:
+                connection = await self._pool.connect()
+                break
+            except OSError:
+                if self._done:
+                    return
+                if self._tries > 1 or not self._repeatable():
+                    self._refuse(UNREACHABLE)
+                    return
+            await asyncio.sleep(RETRY_AFTER_S)
+        self._task = None
+        if self._done:
+            self._pool.put(connection)
+        else:
+            self._write_head(connection)
+
+    def _write_head(self, connection: Connection) -> None:
+        self._connection = connection
+        request = self._request
+        lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
+        lines += [b"%b: %b\r\n" % item for item in request.headers.items() if item[0] not in _OWN_HEADERS]
+        lines.append(b"x-request-id: %b\r\n" % request.id)
+        if request.chunked:
+            lines.append(b"transfer-encoding: chunked\r\n\r\n")
+        elif b"content-length" in request.headers:
+            lines.append(b"content-length: %d\r\n\r\n" % request.length)
+        else:
+            lines.append(b"\r\n")
+        connection.send(self, b"".join(lines), no_body=request.method == b"HEAD")
+        if self._front.full:
+            connection.pause_reading()
+        self.on_request_body()
+
+    def on_request_body(self) -> None:
+        """More of the request's body is there, or its end."""
+        request, connection = self._request, self._connection
+        if connection is None or self._full:
+            if sum(map(len, request.body)) > MAX_WAITING:
+                self._front.hold_body()
+            return
+        data = b"".join(request.body)
+        request.body.clear()
+        if data:
+            connection.write(chunk(data) if request.chunked else data)
+        if request.complete and request.chunked and not self._ended:
+            self._ended = True
+            connection.write(LAST_CHUNK)
+        self._front.release_body()
+
+    def on_upstream_full(self) -> None:
+        """The control plane reads slowly."""
+        self._full = True
+
+    def on_upstream_drained(self) -> None:
+        """It has caught up."""
+        self._full = False
+        self.on_request_body()
+
+    def on_head(self, head: ResponseHead) -> bool:
+        """The control plane's head."""
+        request = self._request
+        self._status = head.status
+        close = request.close or self._gateway.draining or not request.complete
+        framed = head.length >= 0 or (head.chunked and not request.http10) or head.status in (204, 304)
+        raw = framed or request.method == b"HEAD"
+        without = DROPPED if raw else (*DROPPED, b"content-length", b"transfer-encoding")
+        ending = b""
+        if not raw:
+            self._reframed = Reframed(chunked=not request.http10)
+            close = request.close = request.close or request.http10
+            ending = b"" if request.http10 else b"transfer-encoding: chunked\r\n"
+        cut = head.raw.find(b"\r\n")
+        self._write(
+            b"HTTP/1.1%b%b\r\n%b%bx-request-id: %b\r\n\r\n"
+            % (
+                head.raw[8 : cut if cut >= 0 else None],
+                head.lines_without(without),
+                ending,
+                connection_line(close, request.http10),
+                request.id,
+            )
+        )
+        return raw
+
+    def _write(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._front.transport.write(data)
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the control plane's body."""
+        if self._reframed is not None:
+            try:
+                data = self._reframed.feed(data)
+            except BrokenResponse as error:
+                self.on_lost(str(error), stale=False)
+                return
+        self._write(data)
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+        if self._reframed is not None:
+            self._write(self._reframed.end())
+        if not self._request.complete and self._connection is not None:
+            # Answered before the request's end: the rest must not be taken for another request.
+            self._connection.abort()
+        self._finish(self._status, "completed")
+
+    def on_lost(self, reason: str, *, stale: bool) -> None:
+        """The connection broke."""
+        self._connection = None
+        self._gateway.cells[counters.FAILURES] += 1
+        if self._sent:
+            self._front.transport.abort()
+            self._finish(self._status, "broken_off")
+        elif self._repeatable() and self._tries <= 1:
+            self._gateway.cells[counters.RETRIES] += 1
+            self._task = self._gateway.loop.create_task(self._connect())
+        else:
+            self._refuse(_LOST)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._done = True
+        self._task = None
+        self._front.answer(self._request, refusal)
+
+    def _finish(self, status: int, outcome: str) -> None:
+        self._done = True
+        self._gateway.account(self._request, status, self._sent, outcome)
+        self._front.finished(self._request)
+
+    def on_client_full(self) -> None:
+        """The client reads slowly."""
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def on_client_drained(self) -> None:
+        """The client has caught up."""
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    def abort(self) -> None:
+        """The client is gone."""
+        if self._done:
+            return
+        self._done = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+        self._gateway.cells[counters.ABORTS] += 1
+        self._gateway.account(self._request, 499, self._sent, "client_hung_up")

@@ -1,0 +1,118 @@
+"""A client's request as the front has parsed it, and which kind of request a path is.
+
+Built by ``front``, read by everything behind it. It must never hold anything about the answer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import IntEnum
+from urllib.parse import urlsplit
+
+from roost.domain.routing import RouteKey
+from roost.gateway.answers import Refusal
+
+
+class Kind(IntEnum):
+    """What a path asks for. The first four are inference; RELAY is everything the gateway does not answer itself."""
+
+    CHAT = 0
+    COMPLETIONS = 1
+    EMBEDDINGS = 2
+    RERANK = 3
+    HEALTH = 4
+    READY = 5
+    METRICS = 6
+    RELAY = 7
+
+
+INFERENCE_PATHS: tuple[bytes, ...] = (b"/chat/completions", b"/completions", b"/embeddings", b"/rerank")
+"""Paths by ``Kind``, below the API's prefix."""
+
+KINDS: dict[bytes, Kind] = {
+    prefix + path: Kind(kind) for kind, path in enumerate(INFERENCE_PATHS) for prefix in (b"/v1", b"", b"/v1/v1")
+}
+KINDS.update({b"/healthz": Kind.HEALTH, b"/readyz": Kind.READY, b"/metrics": Kind.METRICS})
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLASSIC = (b"Together", b"AsyncTogether", b"together-")
+MAX_ANNOUNCED_S = 3600.0
+"""A client's announced timeout counts up to this many seconds."""
+
+
+class Request:
+    """One request. ``headers`` holds names in lower case; ``body`` the pieces that have arrived; ``complete`` that all
+    have. ``key`` is set once the caller is known."""
+
+    __slots__ = (
+        "body",
+        "chunked",
+        "close",
+        "complete",
+        "headers",
+        "http10",
+        "id",
+        "key",
+        "kind",
+        "length",
+        "method",
+        "path",
+        "received",
+        "refusal",
+        "started",
+        "target",
+    )
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.method = b""
+        self.target = b""
+        self.path = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.kind = Kind.RELAY
+        self.http10 = False
+        self.close = False
+        self.chunked = False
+        self.length = 0
+        self.body: list[bytes] = []
+        self.received = 0
+        self.complete = False
+        self.id = b""
+        self.key: RouteKey | None = None
+        self.refusal: Refusal | None = None
+
+    def classify(self) -> None:
+        """Set ``path`` and ``kind`` from ``target``, which becomes origin-form. Raises ``ValueError``."""
+        target = self.target
+        if not target.startswith(b"/") and target != b"*":
+            parts = urlsplit(target)
+            if parts.scheme not in (b"http", b"https"):
+                raise ValueError("the request target is neither a path nor an http URL")
+            target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+            self.target = target
+        cut = target.find(b"?")
+        self.path = path = target if cut < 0 else target[:cut]
+        self.kind = KINDS.get(path, Kind.RELAY)
+
+    @property
+    def classic(self) -> bool:
+        """Whether the client is one of the classic SDKs, which want their own shape of answers."""
+        return self.headers.get(b"user-agent", b"").startswith(_CLASSIC)
+
+    def announced_timeout(self) -> float | None:
+        """The read timeout the client announced, in seconds; None when it did not, or nonsense."""
+        headers = self.headers
+        text = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
+        if text is None:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            return None
+        return min(seconds, MAX_ANNOUNCED_S) if math.isfinite(seconds) and seconds > 0 else None
+
+
+def sane_id(text: bytes | None) -> bytes | None:
+    """A request id as the client sent it, None when it is not plain letters, digits and ``._-``, 128 at most."""
+    return text if text is not None and _SANE_ID.fullmatch(text) else None

@@ -1,0 +1,191 @@
+"""What becomes of an upstream's body on its way to the client when it cannot be passed on with its framing untouched.
+
+Used by ``exchange``. ``Reframed`` streams; ``Collected`` waits for the end and yields one answer. Neither does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from roost.gateway.aggregate import Aggregator
+from roost.gateway.answers import Refusal
+from roost.gateway.classic import Adapted, classic_answer, reshape_logprobs
+from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
+from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of
+
+MAX_ANSWER = 64 * 1024 * 1024
+"""Largest answer that is collected."""
+
+_SERVER_FAULT = Refusal(502, "The engine's answer could not be read.", "bad_upstream_answer")
+
+
+class Reframed:
+    """A streamed body in new framing: chunks, or none where the client ends with the connection (``chunked`` False)."""
+
+    __slots__ = ("_chunked", "_splice")
+
+    def __init__(self, *, chunked: bool, splice: ClassicStream | LogprobsStream | None = None) -> None:
+        self._chunked = chunked
+        self._splice = splice
+
+    def feed(self, payload: bytes) -> bytes:
+        """The bytes to send. Raises ``BrokenResponse``."""
+        if self._splice is not None:
+            try:
+                payload = self._splice.feed(payload)
+            except EventTooLong:
+                raise BrokenResponse("an event of the stream is too long") from None
+        return self._framed(payload)
+
+    def end(self, extra: bytes = b"") -> bytes:
+        """What is left, then ``extra``, then the end of the framing."""
+        rest = (self._splice.end() if self._splice is not None else b"") + extra
+        return self._framed(rest) + (LAST_CHUNK if self._chunked else b"")
+
+    def _framed(self, payload: bytes) -> bytes:
+        return chunk(payload) if payload and self._chunked else payload
+
+
+class LogprobsStream:
+    """A classic chat stream whose client asked for an integer number of logprobs: each event that has some is decoded
+    and gets them in the classic shape."""
+
+    __slots__ = ("_classic", "_splitter")
+
+    def __init__(self, classic: ClassicStream) -> None:
+        self._classic = classic
+        self._splitter = Splitter()
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes to send for ``data``. Raises ``EventTooLong``."""
+        return self._classic.feed(b"".join([self._event(event) for event in self._splitter.feed(data)]))
+
+    def end(self) -> bytes:
+        """What is left at the end of the stream."""
+        return self._classic.end() + self._splitter.rest()
+
+    def _event(self, event: bytes) -> bytes:
+        if b'"logprobs"' not in event:
+            return event
+        try:
+            value = orjson.loads(data_of(event))
+        except orjson.JSONDecodeError:
+            return event
+        if isinstance(value, dict):
+            reshape_logprobs(value)
+        return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+class Collected:
+    """A body that is answered as a whole: an error, a classic answer, or an aggregated stream."""
+
+    __slots__ = ("_adapted", "_aggregator", "_classic", "_done", "_pieces", "_size", "_splitter", "head")
+
+    def __init__(self, head: ResponseHead, adapted: Adapted, *, chat: bool, classic: bool) -> None:
+        self.head = head
+        self._adapted = adapted
+        self._classic = classic
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._done = False
+        streamed = adapted.aggregate and head.status < 300 and is_event_stream(head)
+        self._aggregator = Aggregator(chat=chat) if streamed else None
+        self._splitter = Splitter()
+
+    def feed(self, payload: bytes) -> None:
+        """Take in a part. Raises ``BrokenResponse``."""
+        self._size += len(payload)
+        if self._size > MAX_ANSWER:
+            raise BrokenResponse("the answer is too large")
+        if self._aggregator is None:
+            self._pieces.append(payload)
+            return
+        try:
+            for event in self._splitter.feed(payload):
+                self._event(self._aggregator, data_of(event))
+        except (EventTooLong, ValueError):
+            raise BrokenResponse("an event of the stream could not be read") from None
+
+    def _event(self, aggregator: Aggregator, data: bytes) -> None:
+        if not data:
+            return
+        if data == DONE:
+            self._done = True
+            return
+        aggregator.add(json.loads(data) if b"\\ud" in data or b"\\uD" in data else orjson.loads(data))
+
+    def answer(self) -> tuple[int, bytes] | Refusal:
+        """Status and body of the answer. Raises ``BrokenResponse`` when the stream ended before its end."""
+        status = self.head.status
+        if self._aggregator is not None:
+            if self._aggregator.error is not None:
+                return _stream_error(self._aggregator.error)
+            if not self._done and not self._aggregator.finished():
+                raise BrokenResponse("the stream ended before its end")
+            return status, self._encode(self._aggregator.result())
+        body = b"".join(self._pieces)
+        if status >= 300:
+            return reenveloped(status, body, self.head)
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return _SERVER_FAULT
+        return status, self._encode(value) if isinstance(value, dict) else body
+
+    def _encode(self, value: dict[str, Any]) -> bytes:
+        if self._classic:
+            classic_answer(value, logprobs=self._adapted.classic_logprobs)
+        elif self._adapted.classic_logprobs:
+            reshape_logprobs(value)
+        try:
+            return orjson.dumps(value)
+        except TypeError:
+            return json.dumps(value).encode("ascii")
+
+
+def is_event_stream(head: ResponseHead) -> bool:
+    """Whether the body is a stream of server-sent events."""
+    return (head.value(b"content-type") or b"").startswith(b"text/event-stream")
+
+
+def _stream_error(error: dict[str, Any]) -> Refusal:
+    code = error.get("code")
+    status = code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599 else 500
+    return _refusal(status, error, None)
+
+
+def reenveloped(status: int, body: bytes, head: ResponseHead) -> Refusal:
+    """An upstream's error answer in the envelope."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    error = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        message = value.get("message") or value.get("detail") if isinstance(value, dict) else None
+        error = {"message": message if isinstance(message, str) else f"The engine answered with status {status}."}
+    after = head.value(b"retry-after")
+    return _refusal(status, error, float(after) if after is not None and after.isdigit() and len(after) < 9 else None)
+
+
+def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> Refusal:
+    message = error.get("message")
+    text = message if isinstance(message, str) and message else f"The engine answered with status {status}."
+    code, kind, param = error.get("code"), error.get("type"), error.get("param")
+    word = code if isinstance(code, str) else kind if isinstance(kind, str) else None
+    if status in (401, 403) or status < 400:
+        # The caller's key is good: the upstream did not like ours, or sends us elsewhere.
+        return Refusal(
+            502, f"The engine refused the request with status {status}.", "upstream_refused", should_retry=False
+        )
+    if status in (404, 405, 422):
+        # The deployment exists: the engine lacks what was asked of it.
+        status = 400
+    if status in (429, 503) and retry_after is None:
+        retry_after = 1.0
+    return Refusal(status, text, word, param=param if isinstance(param, str) else None, retry_after=retry_after)

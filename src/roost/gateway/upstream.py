@@ -1,0 +1,327 @@
+"""Connections to upstreams (replicas, the control plane) and the pool of idle ones per address.
+
+Used by ``exchange`` and ``relay`` through ``Consumer``. A connection carries one response at a time; it must never be
+put back when its response did not end cleanly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, ResponseHead, body_of
+
+IDLE_S = 2.0
+"""Idle connections are closed after this many seconds: some engines keep a thread for each."""
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an upstream listens: a unix socket ``path``, or ``host`` and ``port``; ``prefix`` stands before every
+    request path."""
+
+    path: str | None = None
+    host: str = "localhost"
+    port: int = 0
+    prefix: str = ""
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """The value of the ``host`` header."""
+        if self.path is not None:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def target(self, path: str) -> str:
+        """The request target for the API path ``path`` (without ``/v1``); a prefix may bring its own ``/v1``."""
+        return f"{self.prefix}{path}" if self.prefix.endswith("/v1") else f"{self.prefix}/v1{path}"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``unix:<path>`` or ``http(s)://host[:port][/prefix]``. Raises ``ValueError``."""
+    if text.startswith("unix:"):
+        if len(text) == len("unix:"):
+            raise ValueError("a unix address needs a path")
+        return Address(path=text[len("unix:") :])
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is neither unix:<path> nor http(s)://host:port")
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    return Address(None, parts.hostname, port, parts.path.rstrip("/"), tls)
+
+
+class Consumer(Protocol):
+    """Who waits for a response."""
+
+    def on_head(self, head: ResponseHead) -> bool:
+        """The head has arrived; the answer says whether the body is wanted with its framing untouched."""
+        ...
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body (raw or payload, as chosen)."""
+        ...
+
+    def on_end(self) -> None:
+        """The response has ended cleanly; the connection is already back in its pool."""
+        ...
+
+    def on_lost(self, reason: str, *, stale: bool) -> None:
+        """The connection broke. ``stale``: it had served before and broke before the first byte of this response."""
+        ...
+
+    def on_upstream_full(self) -> None:
+        """Stop writing to the connection."""
+        ...
+
+    def on_upstream_drained(self) -> None:
+        """Writing may go on."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    __slots__ = (
+        "_body",
+        "_last",
+        "_no_body",
+        "_paused",
+        "_pending",
+        "consumer",
+        "idle_since",
+        "pool",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.consumer: Consumer | None = None
+        self.idle_since = 0.0
+        self.served = 0
+        self._body: Body | None = None
+        self._pending = b""
+        self._no_body = False
+        self._last = False
+        self._paused = False
+
+    def send(self, consumer: Consumer, data: bytes, *, no_body: bool = False) -> None:
+        """Send a request (or the beginning of one) whose response goes to ``consumer``; ``no_body`` for HEAD."""
+        self.consumer = consumer
+        self._no_body = no_body
+        self._body = None
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a word to the consumer: this is what cancels a generation."""
+        self.consumer = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading: whoever takes the response is slow."""
+        if not self._paused and self.usable:
+            self._paused = True
+            self.transport.pause_reading()  # type: ignore[union-attr]
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self.usable:
+                self.transport.resume_reading()  # type: ignore[union-attr]
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can still be written to."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the relayed bytes end where another chunk may be put."""
+        return self._body is not None and self._body.aligned
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        consumer = self.consumer
+        if consumer is None:
+            self._drop()
+            return
+        body = self._body
+        try:
+            if body is None:
+                self._head(consumer, data)
+                return
+            out = body.feed(data)
+        except BrokenResponse as error:
+            self._broken(str(error))
+            return
+        if out:
+            consumer.on_body(out)
+        if body.done and self.consumer is consumer:
+            self._finish(consumer, body)
+
+    def _head(self, consumer: Consumer, data: bytes) -> None:
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD:
+                if len(data) > MAX_HEAD:
+                    raise BrokenResponse("the response head is too long")
+                self._pending = data
+                return
+            head = ResponseHead(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise BrokenResponse("it switched protocols unasked")
+        raw = consumer.on_head(head)
+        if self.consumer is not consumer:
+            return
+        body = self._body = body_of(head, no_body=self._no_body, raw=raw)
+        if not head.keep_alive:
+            self._last = True
+        out = body.feed(data) if data else b""
+        if out:
+            consumer.on_body(out)
+        if body.done and self.consumer is consumer:
+            self._finish(consumer, body)
+
+    def _finish(self, consumer: Consumer, body: Body) -> None:
+        self.consumer = None
+        self._body = None
+        if body.excess or self._last or not self.usable:
+            self._drop()
+        else:
+            self.served += 1
+            self.resume_reading()
+            self.pool.put(self)
+        consumer.on_end()
+
+    def _broken(self, reason: str) -> None:
+        consumer = self.consumer
+        self.abort()
+        if consumer is not None:
+            consumer.on_lost(reason, stale=False)
+
+    def _drop(self) -> None:
+        self.consumer = None
+        if self.transport is not None:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        consumer, body = self.consumer, self._body
+        self.pool.forget(self)
+        self.consumer = None
+        self.transport = None
+        if consumer is None:
+            return
+        if isinstance(body, EofBody) and exc is None:
+            self._body = None
+            consumer.on_end()
+            return
+        reason = str(exc) if exc is not None else "it closed the connection"
+        consumer.on_lost(reason, stale=self.served > 0 and body is None and not self._pending)
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        if self.consumer is not None:
+            self.consumer.on_upstream_full()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        if self.consumer is not None:
+            self.consumer.on_upstream_drained()
+
+
+class Pool:
+    """The connections to one address. Idle ones are used last in, first out, so that few stay open."""
+
+    __slots__ = ("_all", "_clock", "_closed", "_idle", "_loop", "address")
+
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
+        self.address = address
+        self._loop = loop
+        self._clock = loop.time
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._closed = False
+
+    def take(self) -> Connection | None:
+        """An idle connection, None when there is none."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def put(self, connection: Connection) -> None:
+        """Give back a connection whose response has ended."""
+        if self._closed:
+            connection.abort()
+            return
+        connection.idle_since = self._clock()
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises ``OSError`` (``TimeoutError`` after ``CONNECT_TIMEOUT_S``)."""
+        address, loop = self.address, self._loop
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            if address.path is not None:
+                _, connection = await loop.create_unix_connection(lambda: Connection(self), address.path)
+            else:
+                context = ssl.create_default_context() if address.tls else None
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self), address.host, address.port, ssl=context
+                )
+        self._all.add(connection)
+        return connection
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for ``IDLE_S``."""
+        for connection in [c for c in self._idle if now - c.idle_since >= IDLE_S]:
+            self._idle.remove(connection)
+            if connection.transport is not None:
+                connection.transport.close()
+
+    def close(self) -> None:
+        """Close idle connections now and busy ones when their response has ended."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.transport is not None:
+                connection.transport.close()
+
+    def abort(self) -> None:
+        """Drop every connection."""
+        self.close()
+        for connection in list(self._all):
+            connection.abort()

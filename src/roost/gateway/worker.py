@@ -1,0 +1,109 @@
+"""A gateway worker process: started by ``roost.wiring.gateway`` with the parent's listening socket.
+
+``run`` blocks until the worker has drained. It must never bind the public port by itself, so that its death resets no
+queued connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import platform
+import signal
+import socket
+import uuid
+from collections.abc import Callable
+
+import structlog
+
+from roost.config import Settings
+from roost.gateway.control_link import Link, RoutesFile
+from roost.gateway.front import Front
+from roost.gateway.gateway import Gateway
+
+BACKLOG = 4096
+LINK_END_S = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, index: int, listen_fd: int) -> int:
+    """Serve on the inherited listening socket until TERM; the exit status.
+
+    The first TERM or INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second
+    one ends at once.
+    """
+    _tune_allocator()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve(settings, index, socket.socket(fileno=listen_fd)))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        log.info("uvloop is not installed; the standard event loop is used")
+        return None
+    return uvloop.new_event_loop
+
+
+def _tune_allocator() -> None:
+    # glibc gives freed memory back and faults it in again with each large body; a larger reserve halves their cost.
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-1, 256 * 1024 * 1024)  # M_TRIM_THRESHOLD
+        libc.mallopt(-2, 16 * 1024 * 1024)  # M_TOP_PAD
+
+
+async def serve(settings: Settings, index: int, listener: socket.socket) -> int:
+    """The worker on the running loop."""
+    loop = asyncio.get_running_loop()
+    listener.setblocking(False)
+    settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    gateway = Gateway(settings, index, loop)
+    identity = f"gateway-{index}-{uuid.uuid4().hex[:8]}"
+    link = Link(gateway, identity, RoutesFile(settings.run_dir / f"routes-{index}.json"))
+    gateway.link = link
+    link.load()
+    gateway.start()
+    server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG)
+    watching = loop.create_task(link.run())
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    log.info("gateway ready", gateway=identity)
+    try:
+        await _until_signalled(signals, watching)
+        log.info("gateway draining", gateway=identity, clients=len(gateway.fronts))
+        server.close()
+        gateway.drain()
+        await _until_empty(gateway, signals, settings.drain_deadline_s)
+    finally:
+        server.close()
+        watching.cancel()
+        await asyncio.wait([watching], timeout=LINK_END_S)
+        left = len(gateway.fronts)
+        await gateway.close()
+    log.info("gateway ended", gateway=identity, dropped=left)
+    return 0
+
+
+async def _until_signalled(signals: asyncio.Queue[int], watching: asyncio.Task[None]) -> None:
+    waiting = asyncio.ensure_future(signals.get())
+    await asyncio.wait([waiting, watching], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        # The link never ends by itself: this is a defect, and the parent starts a fresh worker.
+        waiting.cancel()
+        watching.result()
+
+
+async def _until_empty(gateway: Gateway, signals: asyncio.Queue[int], deadline_s: float) -> None:
+    empty = asyncio.ensure_future(gateway.empty.wait())
+    second = asyncio.ensure_future(signals.get())
+    await asyncio.wait([empty, second], timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+    empty.cancel()
+    second.cancel()
