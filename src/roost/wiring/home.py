@@ -51,6 +51,6 @@ def write_private(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except BaseException:
+    finally:
+        # A no-op once it has its final name.
         fresh.unlink(missing_ok=True)
-        raise

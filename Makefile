@@ -1,0 +1,60 @@
+# Needs nothing but make and a Python from 3.11 up; everything else goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check fmt bench bench-gateway bench-coldstart clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
+
+demo: .venv/.run ## a server, a small model, two questions; cleans up after itself
+	$(BIN)/roost demo
+
+serve: .venv/.run ## run a server in this terminal
+	$(BIN)/roost serve
+
+test: .venv/.dev ## all tests
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.dev ## lint, format, types, layers, architecture
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/architecture
+
+fmt: .venv/.dev ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: bench-gateway bench-coldstart ## all benchmarks
+
+bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
+	$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+bench-coldstart: .venv/.dev ## from create to the first token, beside the bare engine
+	$(BIN)/python -m benchmarks.coldstart $(ARGS)
+
+clean: ## remove the environment and all caches
+	rm -rf .venv .cache .bench build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Roost needs Python 3.11 or newer as '$(PYTHON)'; name another one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "'$(PYTHON) -m venv' does not work here; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# What `make demo` and `make serve` need, and what development needs on top.
+.venv/.run: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Roost into .venv ..."
+	@$(INSTALL) -e '.[llamacpp]'
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Roost and its development tools into .venv ..."
+	@$(INSTALL) -e '.[dev,llamacpp]'
+	@touch $@ .venv/.run
