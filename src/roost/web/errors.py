@@ -44,3 +44,8 @@ def status_of(error: errors.RoostError) -> int:
 def type_of(status: int) -> str:
     """The envelope's ``type`` for an HTTP status."""
     return _TYPES.get(status, "server_error" if status >= 500 else "request_error")
+
+
+def body_of(error: errors.RoostError) -> dict[str, Any]:
+    """The envelope of an expected failure."""
+    return error_body(error.message, type_of(status_of(error)), error.param, error.code)

@@ -1,0 +1,48 @@
+"""API keys on the wire. The key itself is in the answer to its creation and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from roost.schemas.base import Answer, Body
+
+Role = Literal["admin", "member", "inference"]
+"""What a key may do."""
+
+
+class ApiKey(Answer):
+    """An issued key, without the key."""
+
+    object: Literal["api_key"] = "api_key"
+    id: str
+    owner: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class ApiKeyCreated(ApiKey):
+    """A key that was made just now: the only time that ``key`` is shown."""
+
+    key: str
+
+
+class ApiKeyList(Answer):
+    """All keys that the caller may see, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ApiKey]
+
+
+class ApiKeyCreate(Body):
+    """The body of ``POST /keys``. ``owner`` defaults to the caller's."""
+
+    owner: str | None = None
+    role: str = Field(default="member", description="admin, member or inference.")
+    expires_at: AwareDatetime | None = Field(
+        default=None, strict=False, description="RFC 3339 with a time zone; absent: never."
+    )

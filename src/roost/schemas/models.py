@@ -1,0 +1,94 @@
+"""Models of the catalog on the wire."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from roost.schemas.base import Answer, Body
+
+
+class ModelPricing(Answer):
+    """Prices as classic clients expect them; on hardware of one's own a token costs nothing."""
+
+    base: float = 0
+    finetune: float = 0
+    hourly: float = 0
+    input: float = 0
+    output: float = 0
+
+
+class Download(Answer):
+    """How far the weights are (an extra). ``state``: absent, fetching, ready, failed; ``percent`` is 0 to 100, null
+    when the size is unknown; ``error`` and ``error_code`` say why it failed."""
+
+    state: Literal["absent", "fetching", "ready", "failed"]
+    percent: float | None = None
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    error: str | None = None
+    error_code: str | None = None
+
+
+class Model(Answer):
+    """A model that endpoints can be deployed from. ``created`` is in seconds since the epoch, 0 for built-in ones."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    type: str
+    display_name: str
+    organization: str
+    context_length: int
+    license: str = ""
+    pricing: ModelPricing = ModelPricing()
+    owned_by: str = ""
+    alias: str | None = None
+    engine: str = ""
+    built_in: bool = False
+    download: Download | None = None
+
+
+class ModelList(Answer):
+    """The catalog, as everybody but the classic SDKs gets it; those get the bare array."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ModelDeleted(Answer):
+    """The answer to the removal of a catalog entry."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
+class ModelSource(Body):
+    """Where weights come from; see ``roost.domain.model.Source``."""
+
+    kind: str
+    location: str
+    member: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+
+class ModelCreate(Body):
+    """The body of ``POST /models``: a catalog entry. Absent optional fields take the catalog's defaults."""
+
+    id: str
+    engine: str
+    source: ModelSource | None = None
+    alias: str | None = None
+    type: str = "chat"
+    display_name: str | None = None
+    organization: str | None = None
+    license: str | None = None
+    context_length: int = 2048
+    slots: int | None = None
+    url: str | None = Field(default=None, description="Base URL of the server, for the engine external.")
+    served_model: str | None = None
+    api_key_env: str | None = Field(default=None, description="Name of the variable with the upstream's key.")
+    options: dict[str, str] = Field(default_factory=dict)
