@@ -1,0 +1,101 @@
+"""What every command that talks to a server gets: the connection flags, a client, an output, a clock.
+
+``with_session`` turns a function whose first parameter is a ``Session`` into one that Typer can register. Nothing
+heavy is imported before a command asks for its client.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost.cli.output import Output
+
+if TYPE_CHECKING:
+    import httpx
+
+    from roost.client.sync import Roost
+
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="The server's base URL.  [env: ROOST_BASE_URL]")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", metavar="KEY", help="An API key; the variable keeps it private.  [env: ROOST_API_KEY]"),
+]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", help="Talk to the server of this home.  [env: ROOST_HOME; default ~/.roost]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
+
+_CONNECTION = {"base_url": BaseUrl, "api_key": ApiKey, "home": Home}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a command uses of the world; tests give their own as the ``obj`` of Typer's runner."""
+
+    transport: httpx.BaseTransport | None = None
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Session:
+    """One run of one command."""
+
+    def __init__(self, world: World, base_url: str | None, api_key: str | None, home: Path | None) -> None:
+        self._world = world
+        self._flags = (base_url, api_key, home)
+        self._client: Roost | None = None
+        self.out = Output()
+        self.sleep = world.sleep
+        self.monotonic = world.monotonic
+
+    @property
+    def client(self) -> Roost:
+        """The client, made at the first use. Raises ``NotConfigured`` when no server is known."""
+        if self._client is None:
+            from roost.client.sync import Roost
+
+            base_url, api_key, home = self._flags
+            self._client = Roost(base_url, api_key, home=home, transport=self._world.transport, sleep=self._world.sleep)
+        return self._client
+
+    def close(self) -> None:
+        """Close the client's connections, if it was used."""
+        if self._client is not None:
+            self._client.close()
+
+
+def with_session(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes what ``function`` takes, less its first parameter (a ``Session``), plus the connection
+    flags."""
+    own = inspect.signature(function, eval_str=True)
+    _, *others = own.parameters.values()
+
+    def command(ctx: typer.Context, **arguments: Any) -> None:
+        flags = {name: arguments.pop(name) for name in _CONNECTION}
+        session = Session(ctx.obj if isinstance(ctx.obj, World) else World(), **flags)
+        try:
+            function(session, **arguments)
+        finally:
+            session.close()
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in others),
+        *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in _CONNECTION.items()),
+    ]
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command

@@ -1,0 +1,100 @@
+"""Which server to talk to and with which key: arguments, then the environment, then the home's credentials file.
+
+Called by the shells on construction. It reads one file and never writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from roost.client.errors import NotConfigured
+from roost.config import client_environment, home_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A server's base URL without a trailing slash (usually ending in ``/v1``) and a key for it."""
+
+    base_url: str
+    api_key: str
+
+
+def choose(
+    base_url: str | None,
+    api_key: str | None,
+    stored: Credentials | None,
+) -> Credentials | None:
+    """The credentials in force, None when something is missing.
+
+    A key from the file goes with the file's own server only: it is never sent to a server named otherwise.
+    """
+    if base_url is None and stored is not None:
+        base_url = stored.base_url
+    if api_key is None and stored is not None and base_url is not None and _same(base_url, stored.base_url):
+        api_key = stored.api_key
+    if base_url is None or api_key is None:
+        return None
+    return Credentials(base_url.rstrip("/"), api_key)
+
+
+def find(base_url: str | None = None, api_key: str | None = None, home: Path | None = None) -> Credentials:
+    """The credentials from arguments, else environment, else ``credentials.json`` of the home.
+
+    An explicit ``home`` means the server of that home: the environment is then not asked.
+    Raises ``NotConfigured`` saying what to do.
+    """
+    if home is None:
+        env_url, env_key = client_environment()
+        base_url, api_key = base_url or env_url, api_key or env_key
+    base_url, api_key = base_url or None, api_key or None
+    path = home_dir(home) / "credentials.json"
+    # A broken file must not stand in the way of somebody who needs none.
+    stored = None if base_url and api_key else read(path)
+    chosen = choose(base_url, api_key, stored)
+    if chosen is None:
+        raise NotConfigured(_advice(base_url, path, there=stored is not None))
+    _check(chosen)
+    return chosen
+
+
+def read(path: Path) -> Credentials | None:
+    """What the file holds, None where there is none. Raises ``NotConfigured`` when it cannot be understood."""
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotConfigured(f"Cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise NotConfigured(f"{path} is not valid JSON; stop and start the server to have it written anew.") from error
+    url, key = (data.get("base_url"), data.get("api_key")) if isinstance(data, dict) else (None, None)
+    if not (isinstance(url, str) and url and isinstance(key, str) and key):
+        raise NotConfigured(f'{path} must hold "base_url" and "api_key"; stop and start the server to have it written.')
+    return Credentials(url, key)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two base URLs name the same server, however its paths are written."""
+    first, second = urlsplit(one), urlsplit(other)
+    return (first.scheme, first.netloc) == (second.scheme, second.netloc)
+
+
+def _advice(base_url: str | None, path: Path, *, there: bool) -> str:
+    if base_url is not None:
+        why = f"{path} is for another server" if there else f"there is no {path}"
+        return f"No API key for {base_url} ({why}): set ROOST_API_KEY or give --api-key."
+    return (
+        f"No server is known (there is no {path}): start one with `roost serve`, "
+        "or set ROOST_BASE_URL and ROOST_API_KEY."
+    )
+
+
+def _check(credentials: Credentials) -> None:
+    parts = urlsplit(credentials.base_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise NotConfigured(f"{credentials.base_url!r} is not a base URL: it must look like http://127.0.0.1:8080/v1.")
+    if not credentials.api_key.isascii() or any(not 32 < ord(character) < 127 for character in credentials.api_key):
+        raise NotConfigured("The API key holds white space or other characters that no key has; check ROOST_API_KEY.")

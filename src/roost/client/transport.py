@@ -1,0 +1,56 @@
+"""What both shells need of httpx: the client's settings, requests and failures in its words. Called by them only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from roost._version import __version__
+from roost.client.credentials import Credentials
+from roost.client.errors import ConnectionFailed
+from roost.client.requests import Request
+
+CONNECT_TIMEOUT_S = 10.0
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Failures after which the server cannot have seen the request."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def client_options(credentials: Credentials, timeout: float) -> dict[str, Any]:
+    """Arguments of an httpx client for this server; ``timeout`` in seconds without a byte."""
+    return {
+        "headers": {
+            "authorization": f"Bearer {credentials.api_key}",
+            "user-agent": f"roost/{__version__}",
+            "accept": "application/json",
+            "x-stainless-read-timeout": f"{timeout:g}",
+        },
+        "timeout": httpx.Timeout(timeout, connect=CONNECT_TIMEOUT_S),
+        # A proxy named in the environment never leads to a server on this machine.
+        "trust_env": urlsplit(credentials.base_url).hostname not in _LOOPBACK,
+    }
+
+
+def request_options(credentials: Credentials, request: Request) -> dict[str, Any]:
+    """Arguments of ``build_request``."""
+    options: dict[str, Any] = {"method": request.method, "url": credentials.base_url + request.path}
+    if request.query:
+        options["params"] = dict(request.query)
+    if request.json is not None:
+        options["content"] = json.dumps(request.json, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        options["headers"] = {"content-type": "application/json"}
+    return options
+
+
+def connection_failed(error: httpx.TransportError, base_url: str) -> ConnectionFailed:
+    """The failure in the user's words."""
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, NEVER_SENT):
+        return ConnectionFailed(f"The server at {base_url} did not answer in time.")
+    if isinstance(error, NEVER_SENT):
+        cause = str(error) or "no answer to the connection attempt"
+        return ConnectionFailed(f"Cannot reach the server at {base_url} ({cause}). Is it running? Try `roost serve`.")
+    return ConnectionFailed(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.")
