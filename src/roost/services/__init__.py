@@ -1,1 +1,5 @@
-"""Use cases: what the API, the console and the loops may ask for. No HTTP types here. Services write specs."""
+"""Use cases, without HTTP types. They write specs; control writes statuses."""
+
+from roost.services.build import Services, build_services
+
+__all__ = ["Services", "build_services"]

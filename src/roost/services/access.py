@@ -1,0 +1,36 @@
+"""Who asks, and what that allows. Pure. Used by all services; made by ``web.auth`` from a request's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roost.domain.errors import PermissionDenied
+from roost.domain.key import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of a usable key."""
+
+    key_id: str
+    owner: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the key may do everything."""
+        return self.role is Role.ADMIN
+
+    def may_see(self, owner: str) -> bool:
+        """Whether things of ``owner`` exist for this principal."""
+        return self.is_admin or self.owner == owner
+
+    def require_admin(self, what: str) -> None:
+        """Raise ``PermissionDenied`` unless the key is an admin's; ``what`` completes "The key lacks permission to"."""
+        if not self.is_admin:
+            raise PermissionDenied(f"This key lacks the permission to {what}: an admin's key is needed.")
+
+    def require_control(self) -> None:
+        """Raise ``PermissionDenied`` for keys that are for inference only."""
+        if self.role is Role.INFERENCE:
+            raise PermissionDenied("This key has permission for inference only: use a member's or an admin's key.")

@@ -1,0 +1,71 @@
+"""The catalog as users see it, with downloads. Called by the API. It never fetches anything itself: the cache does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from roost.domain.errors import BadRequest, Conflict
+from roost.domain.model import Fetch, Model
+from roost.engines import registry
+from roost.models.base import Cache
+from roost.services.access import Principal
+from roost.services.catalog import Models, known_model
+from roost.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogItem:
+    """A model and how far its weights are."""
+
+    model: Model
+    fetch: Fetch
+
+
+@dataclass(frozen=True, slots=True)
+class ModelService:
+    """Use cases of the catalog."""
+
+    catalog: Models
+    cache: Cache
+    store: Store
+
+    def list(self) -> Sequence[CatalogItem]:
+        """All models, built-in ones first."""
+        return [CatalogItem(model, self.cache.status(model)) for model in self.catalog.list()]
+
+    def get(self, id_or_alias: str) -> CatalogItem:
+        """One model. Raises ``NotFound``."""
+        model = known_model(self.catalog, id_or_alias)
+        return CatalogItem(model, self.cache.status(model))
+
+    async def add(self, principal: Principal, model: Model) -> CatalogItem:
+        """Add a user's model. Raises ``PermissionDenied``, ``BadRequest`` naming the field, ``Conflict``."""
+        principal.require_admin("add models")
+        if model.engine not in registry.names():
+            known = ", ".join(registry.names())
+            raise BadRequest(f"There is no such engine. Known engines: {known}.", param="engine", code="unknown_engine")
+        added = await self.catalog.add(model, principal.owner)
+        return CatalogItem(added, self.cache.status(added))
+
+    async def remove(self, principal: Principal, id_or_alias: str) -> Model:
+        """Remove a user's model and return it. Raises ``PermissionDenied``, ``NotFound``, and ``Conflict`` for a
+        built-in one and one that is deployed."""
+        principal.require_admin("remove models")
+        model = known_model(self.catalog, id_or_alias)
+        users = [endpoint.name for endpoint in await self.store.endpoints() if endpoint.spec.model == model.id]
+        if users:
+            raise Conflict(
+                f"{model.id} is deployed as {', '.join(users[:5])}: delete what uses it first.",
+                param="id",
+                code="model_in_use",
+            )
+        await self.catalog.remove(model.id, principal.owner)
+        return model
+
+    def pull(self, principal: Principal, id_or_alias: str) -> CatalogItem:
+        """Begin to fetch a model's weights, if need be, and tell how far they are. Raises ``NotFound``."""
+        principal.require_control()
+        model = known_model(self.catalog, id_or_alias)
+        self.cache.request(model)
+        return CatalogItem(model, self.cache.status(model))
