@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
-_AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 def in_bytes(count: int) -> str:
@@ -16,15 +15,6 @@ def in_bytes(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} {_BYTE_UNITS[-1]}"
-
-
-def age(then: datetime, now: datetime) -> str:
-    """``3d``, ``5h``, ``12m`` or ``8s``: the largest whole unit of the time that has passed."""
-    seconds = max(0, int((now - then).total_seconds()))
-    for size, unit in _AGE_UNITS:
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def at(moment: datetime) -> str:

@@ -141,8 +141,8 @@ class AsyncKeys:
     def __init__(self, sender: AsyncSender) -> None:
         self._sender = sender
 
-    async def create(self, *, owner: str, role: str) -> ApiKeyCreated:
-        """Issue an API key; the answer is the only place that shows it."""
+    async def create(self, *, owner: str | None = None, role: str = "member") -> ApiKeyCreated:
+        """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it."""
         return (await self._sender.send(requests.create_key(owner=owner, role=role))).value
 
     async def list(self) -> ApiKeyList:

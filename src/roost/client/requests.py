@@ -24,6 +24,7 @@ from roost.schemas import (
     EventList,
     HardwareList,
     Model,
+    ModelDeleted,
     ModelList,
     Whoami,
     ZoneList,
@@ -188,14 +189,14 @@ def pull_model(model: str) -> Call[Model]:
     return Call(Request("POST", f"/models/{_segment(model)}/pull", json={}), _as(Model))
 
 
-def remove_model(model: str) -> Call[None]:
+def remove_model(model: str) -> Call[ModelDeleted]:
     """Remove an entry from the catalog."""
-    return Call(Request("DELETE", f"/models/{_segment(model)}"), _nothing)
+    return Call(Request("DELETE", f"/models/{_segment(model)}"), _as(ModelDeleted))
 
 
-def create_key(*, owner: str, role: str) -> Call[ApiKeyCreated]:
-    """Issue an API key; the answer is the only place that shows it."""
-    return Call(Request("POST", "/keys", json={"owner": owner, "role": role}), _as(ApiKeyCreated))
+def create_key(*, owner: str | None = None, role: str = "member") -> Call[ApiKeyCreated]:
+    """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it."""
+    return Call(Request("POST", "/keys", json=_given(owner=owner, role=role)), _as(ApiKeyCreated))
 
 
 def list_keys() -> Call[ApiKeyList]:

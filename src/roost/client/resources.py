@@ -137,8 +137,8 @@ class Keys:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
-    def create(self, *, owner: str, role: str) -> ApiKeyCreated:
-        """Issue an API key; the answer is the only place that shows it."""
+    def create(self, *, owner: str | None = None, role: str = "member") -> ApiKeyCreated:
+        """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it."""
         return self._sender.send(requests.create_key(owner=owner, role=role)).value
 
     def list(self) -> ApiKeyList:

@@ -1,0 +1,65 @@
+"""``roost whoami`` and ``roost events``: who one is, and what has happened. Uses the client only."""
+
+from __future__ import annotations
+
+import json as json_lines
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost.cli import describe
+from roost.cli.session import Json, Session
+
+if TYPE_CHECKING:
+    from roost.schemas import Event
+
+POLL_S = 1.0
+PAGE = 1000
+
+
+def whoami(session: Session, json: Json = False) -> None:
+    """Show whose key is in use, and at which server."""
+    from roost.client import requests
+
+    answer = session.client.send(requests.whoami())
+    if json:
+        session.out.json(answer.json)
+        return
+    me = answer.value
+    session.out.details(
+        [("Server", session.client.base_url), ("Key", me.api_key_id), ("Owner", me.owner), ("Role", me.role)]
+    )
+
+
+def events(
+    session: Session,
+    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="ID", help="Only of this endpoint.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones until Ctrl-C.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what happened and why, oldest first. With --follow, --json prints one event a line."""
+    from roost.client import requests
+
+    last, found = None, []
+    while True:
+        answer = session.client.send(requests.list_events(endpoint=endpoint, after=last, limit=PAGE))
+        page, raw = answer.value.data, answer.json["data"]
+        last = page[-1].sequence if page else last
+        if json and not follow:
+            found += raw
+        else:
+            _print(session, page, raw, json)
+        if len(page) == PAGE:
+            continue
+        if not follow:
+            break
+        session.sleep(POLL_S)
+    if json:
+        session.out.json({**answer.json, "data": found})
+    elif last is None:
+        session.out.note("No events.")
+
+
+def _print(session: Session, page: list[Event], raw: list[Any], json: bool) -> None:
+    for event, as_it_came in zip(page, raw, strict=True):
+        session.out.line(json_lines.dumps(as_it_came, ensure_ascii=False) if json else describe.event_line(event))

@@ -1,0 +1,321 @@
+"""``roost endpoints …``: create, look at, change, start, stop and delete endpoints. Uses the client only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost.cli import describe
+from roost.cli.failure import CommandFailed, ExitCode
+from roost.cli.session import Json, Session, with_session
+
+if TYPE_CHECKING:
+    from roost.cli.wait import Target
+    from roost.client.requests import Answer
+    from roost.schemas import Endpoint
+
+app = typer.Typer(name="endpoints", no_args_is_help=True, rich_markup_mode=None)
+
+
+class EndpointType(StrEnum):
+    """Values of ``--type``."""
+
+    DEDICATED = "dedicated"
+    SERVERLESS = "serverless"
+
+
+class UsageType(StrEnum):
+    """Values of ``--usage-type``."""
+
+    ON_DEMAND = "on-demand"
+    RESERVED = "reserved"
+
+
+EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or name of the endpoint.")]
+DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
+InactiveMinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
+MaxReplicas = typer.Option("--max-replicas", metavar="N", min=1, help="Maximum number of replicas.")
+Timeout = Annotated[
+    int | None,
+    typer.Option(
+        "--inactive-timeout", metavar="MINUTES", min=0, help="Minutes without a request until it stops; 0: never."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="With --wait: wait no longer than this (exit code 7)."),
+]
+
+
+def create(
+    session: Session,
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Model to deploy: its id or alias.")],
+    hardware: Annotated[
+        str | None, typer.Option("--hardware", metavar="ID", help="Hardware configuration id (required).")
+    ] = None,
+    min_replicas: Annotated[
+        int, typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
+    ] = 1,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(
+            "--max-replicas", metavar="N", min=1, help="Maximum number of replicas.  [default: the minimum, at least 1]"
+        ),
+    ] = None,
+    display_name: DisplayName = None,
+    no_auto_start: Annotated[bool, typer.Option("--no-auto-start", help="Create it STOPPED.")] = False,
+    no_speculative_decoding: Annotated[
+        bool, typer.Option("--no-speculative-decoding", help="Disable speculative decoding.")
+    ] = False,
+    availability_zone: Annotated[
+        str | None, typer.Option("--availability-zone", metavar="ZONE", help="Preferred availability zone.")
+    ] = None,
+    inactive_timeout: InactiveTimeout = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")] = False,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Create an endpoint: deploy a model on hardware of its own.
+
+    Without --max-replicas, the maximum is the minimum, and at least 1.
+    """
+    from roost.client import requests
+    from roost.client.errors import ApiError
+
+    most = max(1, min_replicas) if max_replicas is None else max_replicas
+    _check_bounds(min_replicas, most)
+    _check_timeout(wait, timeout)
+    if wait and no_auto_start:
+        raise CommandFailed(
+            "--wait waits for STARTED, which --no-auto-start rules out: leave one out.", code=ExitCode.USAGE
+        )
+    if not hardware:
+        raise CommandFailed("Missing option --hardware.", lines=_choices(session, model), code=ExitCode.USAGE)
+    call = requests.create_endpoint(
+        model=model,
+        hardware=hardware,
+        autoscaling={"min_replicas": min_replicas, "max_replicas": most},
+        display_name=display_name,
+        state="STOPPED" if no_auto_start else "STARTED",
+        inactive_timeout=requests.UNSET if inactive_timeout is None else inactive_timeout,
+        availability_zone=availability_zone,
+        disable_speculative_decoding=no_speculative_decoding,
+    )
+    try:
+        answer = session.client.send(call)
+    except ApiError as error:
+        if error.param != "hardware":
+            raise
+        raise CommandFailed(error.message, lines=_choices(session, model)) from error
+    if wait:
+        session.out.note(f"Created {answer.value.id}.")
+        answer = _wait(session, answer, "STARTED", timeout)
+    _show(session, answer, json)
+
+
+def retrieve(session: Session, endpoint: EndpointArgument, json: Json = False) -> None:
+    """Show an endpoint."""
+    from roost.client import requests
+
+    _show(session, session.client.send(requests.retrieve_endpoint(endpoint)), json)
+
+
+def list_(
+    session: Session,
+    mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
+    type: Annotated[EndpointType | None, typer.Option("--type", help="Only of this type.")] = None,
+    usage_type: Annotated[UsageType | None, typer.Option("--usage-type", help="Only of this usage.")] = None,
+    json: Json = False,
+) -> None:
+    """List endpoints, newest first."""
+    from roost.client import requests
+
+    answer = session.client.send(
+        requests.list_endpoints(
+            type=None if type is None else type.value,
+            usage_type=None if usage_type is None else usage_type.value,
+            mine=True if mine else None,
+        )
+    )
+    if json:
+        session.out.json(answer.json)
+        return
+    rows = [describe.endpoint_row(endpoint) for endpoint in answer.value.data]
+    session.out.table(
+        describe.ENDPOINT_COLUMNS, rows, empty="No endpoints yet. Create one with `roost endpoints create`."
+    )
+
+
+def update(
+    session: Session,
+    endpoint: EndpointArgument,
+    min_replicas: Annotated[
+        int | None, typer.Option("--min-replicas", metavar="N", min=0, help="New minimum of replicas.")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option("--max-replicas", metavar="N", min=1, help="New maximum of replicas.")
+    ] = None,
+    display_name: DisplayName = None,
+    inactive_timeout: InactiveTimeout = None,
+    json: Json = False,
+) -> None:
+    """Change an endpoint; what is not given stays."""
+    from roost.client import requests
+
+    if min_replicas is not None and max_replicas is not None:
+        _check_bounds(min_replicas, max_replicas)
+    bounds = {"min_replicas": min_replicas, "max_replicas": max_replicas}
+    autoscaling = {name: bound for name, bound in bounds.items() if bound is not None}
+    if not autoscaling and display_name is None and inactive_timeout is None:
+        raise CommandFailed(
+            "Nothing to change: give --min-replicas, --max-replicas, --display-name or --inactive-timeout.",
+            code=ExitCode.USAGE,
+        )
+    call = requests.update_endpoint(
+        endpoint,
+        display_name=display_name,
+        autoscaling=autoscaling or None,
+        inactive_timeout=requests.UNSET if inactive_timeout is None else inactive_timeout,
+    )
+    _show(session, session.client.send(call), json)
+
+
+def start(
+    session: Session,
+    endpoint: EndpointArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")] = False,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Start an endpoint."""
+    _set_state(session, endpoint, "STARTED", wait=wait, timeout=timeout, json=json)
+
+
+def stop(
+    session: Session,
+    endpoint: EndpointArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STOPPED.")] = False,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Stop an endpoint; requests in flight are finished first."""
+    _set_state(session, endpoint, "STOPPED", wait=wait, timeout=timeout, json=json)
+
+
+def delete(session: Session, endpoint: EndpointArgument, json: Json = False) -> None:
+    """Delete an endpoint, in whatever state it is."""
+    from roost.client import requests
+
+    session.client.send(requests.delete_endpoint(endpoint))
+    if json:
+        # The API answers 204 with no body.
+        session.out.json({"deleted": True, "endpoint": endpoint})
+        return
+    session.out.line(f"Deleted {endpoint}.")
+
+
+def hardware(
+    session: Session,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only what this model runs on.")] = None,
+    available: Annotated[bool, typer.Option("--available", help="Only what is free now (requires --model).")] = False,
+    json: Json = False,
+) -> None:
+    """List hardware configurations."""
+    from roost.client import requests
+
+    if available and model is None:
+        raise CommandFailed("--available requires --model.", code=ExitCode.USAGE)
+    answer = session.client.send(requests.list_hardware(model))
+    if json:
+        session.out.json(_only_available(answer.json) if available else answer.json)
+        return
+    chosen = [item for item in answer.value.data if not available or item.availability.status == "available"]
+    none = "No hardware is free for this model now." if available else "No hardware."
+    session.out.table(describe.HARDWARE_COLUMNS, [describe.hardware_row(item) for item in chosen], empty=none)
+
+
+def availability_zones(session: Session, json: Json = False) -> None:
+    """List availability zones."""
+    from roost.client import requests
+
+    answer = session.client.send(requests.list_zones())
+    if json:
+        session.out.json(answer.json)
+        return
+    for zone in sorted(answer.value.avzones):
+        session.out.line(zone)
+
+
+def _set_state(
+    session: Session, endpoint: str, target: Target, *, wait: bool, timeout: float | None, json: bool
+) -> None:
+    from roost.client import requests
+
+    _check_timeout(wait, timeout)
+    answer = session.client.send(requests.update_endpoint(endpoint, state=target))
+    if wait:
+        answer = _wait(session, answer, target, timeout)
+    elif not json:
+        verb = "start" if target == "STARTED" else "stop"
+        session.out.note(f"Asked {answer.value.id} to {verb}; look with `roost endpoints retrieve {answer.value.id}`.")
+    _show(session, answer, json)
+
+
+def _wait(session: Session, answer: Answer[Endpoint], target: Target, timeout: float | None) -> Answer[Endpoint]:
+    from roost.cli.watch import wait_for
+
+    return wait_for(session, answer, target, timeout)
+
+
+def _show(session: Session, answer: Answer[Endpoint], json: bool) -> None:
+    if json:
+        session.out.json(answer.json)
+    else:
+        session.out.details(describe.endpoint_details(answer.value))
+
+
+def _choices(session: Session, model: str) -> tuple[str, ...]:
+    """What there is to choose from, for the mistake of naming no or unknown hardware."""
+    from roost.cli.output import aligned
+    from roost.client import requests
+
+    offers = session.client.send(requests.list_hardware(model)).value.data
+    if not offers:
+        return (f"No hardware of this server can hold {model}.",)
+    rows = [describe.HARDWARE_COLUMNS, *(describe.hardware_row(offer) for offer in offers)]
+    return ("Hardware for this model:", *(f"  {line}" for line in aligned(rows)))
+
+
+def _check_bounds(low: int, high: int) -> None:
+    if low > high:
+        raise CommandFailed(
+            f"--min-replicas ({low}) cannot be greater than --max-replicas ({high}).", code=ExitCode.USAGE
+        )
+
+
+def _check_timeout(wait: bool, timeout: float | None) -> None:
+    if timeout is not None and not wait:
+        raise CommandFailed("--timeout requires --wait.", code=ExitCode.USAGE)
+
+
+def _only_available(answer: Any) -> Any:
+    return {**answer, "data": [item for item in answer["data"] if item["availability"]["status"] == "available"]}
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "create": create,
+    "retrieve": retrieve,
+    "list": list_,
+    "update": update,
+    "start": start,
+    "stop": stop,
+    "delete": delete,
+    "hardware": hardware,
+    "availability-zones": availability_zones,
+}
+
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(with_session(_function))
