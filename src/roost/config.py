@@ -132,11 +132,6 @@ def package_index_url() -> str | None:
     return os.environ.get("PIP_INDEX_URL") or None
 
 
-def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child process of the server: this process's own, with ``extra`` on top."""
-    return {**os.environ, **extra}
-
-
 def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) -> Settings:
     """The settings from flags (None means not given), environment and file.
 
@@ -220,7 +215,6 @@ def _check(settings: Settings) -> None:
 __all__ = [
     "HardwarePrice",
     "Settings",
-    "child_environment",
     "client_environment",
     "home_dir",
     "load",

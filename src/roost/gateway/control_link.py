@@ -98,10 +98,12 @@ class RoutesFile:
 
 
 class Link:
-    """Keeps the watch open and sends reports. ``connected`` tells whether the watch is open now."""
+    """Keeps the watch open and sends reports. ``connected`` tells whether the watch is open now, ``confirmed`` is set
+    once the control plane has sent or confirmed a table."""
 
     def __init__(self, gateway: Gateway, identity: str, file: RoutesFile) -> None:
         self.connected = False
+        self.confirmed = asyncio.Event()
         self._gateway = gateway
         self._identity = identity
         self._file = file
@@ -203,6 +205,7 @@ class Link:
             self._saved = False
         if gateway.books.table is not None:
             gateway.confirmed_at = gateway.wall()
+            self.confirmed.set()
             self._keep(gateway.books.table)
 
     def _keep(self, table: RoutingTable) -> None:

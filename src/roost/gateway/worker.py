@@ -28,15 +28,15 @@ LINK_END_S = 2.0
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, index: int, listen_fd: int) -> int:
+def run(settings: Settings, index: int, listen_fd: int, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve on the inherited listening socket until TERM; the exit status.
 
-    The first TERM or INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second
+    ``ready`` is called once, when the control plane has sent or confirmed the first routing table. The first TERM or INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second
     one ends at once.
     """
     _tune_allocator()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings, index, socket.socket(fileno=listen_fd)))
+        return runner.run(serve(settings, index, socket.socket(fileno=listen_fd), ready=ready))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -56,7 +56,9 @@ def _tune_allocator() -> None:
         libc.mallopt(-2, 16 * 1024 * 1024)  # M_TOP_PAD
 
 
-async def serve(settings: Settings, index: int, listener: socket.socket) -> int:
+async def serve(
+    settings: Settings, index: int, listener: socket.socket, *, ready: Callable[[], None] = lambda: None
+) -> int:
     """The worker on the running loop."""
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
@@ -72,6 +74,7 @@ async def serve(settings: Settings, index: int, listener: socket.socket) -> int:
     gateway.start()
     server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG)
     watching = loop.create_task(link.run())
+    telling = loop.create_task(_tell(link, ready))
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
@@ -85,11 +88,17 @@ async def serve(settings: Settings, index: int, listener: socket.socket) -> int:
     finally:
         server.close()
         watching.cancel()
+        telling.cancel()
         await asyncio.wait([watching], timeout=LINK_END_S)
         left = len(gateway.fronts)
         await gateway.close()
     log.info("gateway ended", gateway=identity, dropped=left)
     return 0
+
+
+async def _tell(link: Link, ready: Callable[[], None]) -> None:
+    await link.confirmed.wait()
+    ready()
 
 
 async def _until_signalled(signals: asyncio.Queue[int], watching: asyncio.Task[None]) -> None:

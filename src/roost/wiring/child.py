@@ -13,11 +13,10 @@ import os
 import signal
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from roost.config import child_environment
 from roost.domain.errors import RoostError
 from roost.wiring import logfiles
 from roost.wiring.pids import write_pid
@@ -41,7 +40,6 @@ class ChildSpec:
     log: Path | None
     first_argv: tuple[str, ...] = ()
     pass_fds: tuple[int, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 class Child:
@@ -150,7 +148,6 @@ class Child:
                 stderr=stream,
                 start_new_session=True,
                 pass_fds=(told_fd, self._lifeline_fd, *spec.pass_fds),
-                env=child_environment(spec.env),
             )
 
     async def _listen(self, ready_fd: int) -> Mapping[str, Any]:

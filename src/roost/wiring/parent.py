@@ -36,9 +36,6 @@ GATEWAY_HURRY_S = 1.0
 
 ROTATE_EVERY_S = 60.0
 
-GATEWAY_ENV = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_TOP_PAD_": "16777216"}
-"""Keeps the allocator from returning and faulting in again the memory of large bodies."""
-
 
 @dataclass(frozen=True, slots=True)
 class Commands:
@@ -177,7 +174,6 @@ class Parent:
                 pid_file=run / f"gateway-{index}.pid",
                 log=self._log(f"gateway-{index}"),
                 pass_fds=(fd,),
-                env=GATEWAY_ENV,
             )
             for index in range(self._settings.gateway_workers)
         ]
