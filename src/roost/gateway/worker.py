@@ -31,8 +31,8 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, index: int, listen_fd: int, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve on the inherited listening socket until TERM; the exit status.
 
-    ``ready`` is called once, when the control plane has sent or confirmed the first routing table. The first TERM or INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second
-    one ends at once.
+    ``ready`` is called once, when the control plane has sent or confirmed the first routing table. The first TERM or
+    INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second one ends at once.
     """
     _tune_allocator()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
