@@ -20,12 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     settings = Settings.parse(arguments.settings.read_text())
     lifeline.watch(arguments.lifeline, lifeline.PARENT_GONE_GATEWAY)
-    from roost.gateway import worker
+    from roost.gateway.worker import run
     from roost.telemetry import logging
 
     logging.configure(settings.log_level, process=f"gateway-{arguments.index}")
     parent = lifeline.ReadyPipe(arguments.ready)
-    return worker.run(settings, arguments.index, arguments.fd, ready=lambda: parent.tell(ready=True))
+    return run(settings, arguments.index, arguments.fd, ready=lambda: parent.tell(ready=True))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
