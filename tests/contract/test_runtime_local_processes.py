@@ -122,6 +122,9 @@ async def test_a_supervisor_that_died_while_nobody_looked(world: LocalWorld) -> 
     record = world.record("replica-1")
     assert await world.processes("replica-1") == 2
     os.kill(record["supervisor_pid"], signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        while await world.processes("replica-1") != 1:  # noqa: ASYNC110 (the kernel ends the engine; its child has to wait for us)
+            await asyncio.sleep(0.005)
     runtime = await world.open()
     exit_ = await gone(world, runtime, "replica-1")
     assert (exit_.cause, exit_.log_tail) == ("its supervisor died", ("last words",))
@@ -303,3 +306,54 @@ async def test_the_listen_placeholder_is_filled_in_everywhere(world: LocalWorld)
     address = world.record("replica-1")["address"]
     assert address.startswith("unix:/")
     assert tuple(await runtime.logs("replica-1")) == (f"<{address}> --at={address}",)
+
+
+LATER_SUPERVISOR = """
+import json, os, signal, socket, sys
+sys.path.append(sys.argv[1])
+from supervision import process, record
+path, raw = sys.argv[2], json.loads(sys.argv[3])
+lock = record.lock(path.removesuffix(".json") + ".lock")
+own = process.stat(os.getpid())
+raw.update(state="READY", supervisor_pid=os.getpid(), supervisor_started=own.started, boot_id=process.boot_id())
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(raw["control_socket"])
+listener.listen()
+record.write(path, raw, durable=False)
+def end(*_):
+    exit_ = {"code": 0, "signal": None, "cause": "stopped", "log_tail": []}
+    record.write(path, {**raw, "state": "EXITED", "exit": exit_}, durable=False)
+    os.unlink(raw["control_socket"])
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+print("UP", flush=True)
+while True:
+    peer, _ = listener.accept()
+    peer.sendall(b'{"protocol":2,"type":"greetings"}\\n')
+"""
+
+
+async def test_a_supervisor_of_another_protocol_is_believed_by_its_record_and_stopped_by_term(
+    world: LocalWorld,
+) -> None:
+    first = await world.open()
+    await first.launch(spec("--exit", "0"), "replica-1")
+    await gone(world, first, "replica-1")
+    await first.close()
+    path = world.home / "run/replicas/replica-1.json"
+    raw = {**world.record("replica-1"), "exit": None, "engine_pid": None, "engine_started": None}
+    code = (sys.executable, "-I", "-S", "-c", LATER_SUPERVISOR)
+    folder = str(Path(process.__file__).parent.parent)
+    later = await asyncio.create_subprocess_exec(
+        *code, folder, str(path), json.dumps(raw), stdout=asyncio.subprocess.PIPE, env=world.environment
+    )
+    assert later.stdout is not None
+    assert await later.stdout.readline() == b"UP\n"
+    runtime = await world.open()
+    status = await reach(world, runtime, "replica-1", UP)
+    assert status.address == raw["address"]
+    assert await free_threads(runtime) == THREADS - 1
+    async with asyncio.timeout(PATIENCE_S):
+        await runtime.stop("replica-1", GRACE)
+        assert await later.wait() == 0
+    assert (await gone(world, runtime, "replica-1")).cause == "stopped"

@@ -46,7 +46,8 @@ def inherited_environment() -> dict[str, str]:
 
 
 class LocalRuntime:
-    """Runs replicas on this machine (Linux only). One runtime object per home at a time.
+    """Runs replicas on this machine (Linux only). One runtime object per home at a time. A spec's ``start_timeout``
+    is for the control plane to watch; here a replica may be STARTING for ever.
 
     ``resources`` replaces what the machine really has, ``environment`` what engines inherit, ``nonce`` the source of
     the secrets by which supervisors are recognised, ``platform`` the operating system's name; ``stop_margin`` is how

@@ -292,7 +292,7 @@ class LocalReplica:
         self._record = record
         self.resources = record.resources
         if record.state is RuntimeState.EXITED:
-            self.end(record.exit or ExitInfo(cause="unknown"))
+            self.end(record.exit or ExitInfo(cause="its record does not say how it ended"))
         elif known is None or known.state is not record.state or known.engine_pid != record.engine_pid:
             self.state = record.state
             self._on_change(self)

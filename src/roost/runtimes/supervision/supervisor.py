@@ -66,6 +66,7 @@ class Supervisor:
             what = error.filename or self._record["control_socket"]
             cause = f"its supervisor could not start: {what}: {error.strerror}"
             connection.sendall(protocol.encode("failed", cause=cause))
+            remove(self._record["control_socket"])
             return 1
         self._spawn()
         self._server.add(connection, received)
