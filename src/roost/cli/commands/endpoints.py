@@ -36,9 +36,9 @@ class UsageType(StrEnum):
 
 EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or name of the endpoint.")]
 DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
-InactiveMinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
+MinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
 MaxReplicas = typer.Option("--max-replicas", metavar="N", min=1, help="Maximum number of replicas.")
-Timeout = Annotated[
+InactiveTimeout = Annotated[
     int | None,
     typer.Option(
         "--inactive-timeout", metavar="MINUTES", min=0, help="Minutes without a request until it stops; 0: never."
