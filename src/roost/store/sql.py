@@ -49,6 +49,7 @@ class SqlStore:
             return
         engine = connections.connect(self._location, self._busy_timeout)
         try:
+            await connections.use_write_ahead_log(self._location, engine, self._busy_timeout)
             async with engine.execution_options(**{connections.WRITING: True}).begin() as connection:
                 await connection.run_sync(schema.migrate, self._location.shown)
         except DBAPIError as error:

@@ -160,10 +160,36 @@ async def test_closing_waits_for_writes_under_way(path: Path) -> None:
     writer = asyncio.ensure_future(store.append_events([make_event()]))
     await asyncio.sleep(0)
     await store.close()
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT count(*) FROM events").fetchone() == (1,)
     await writer
+
+
+async def test_a_write_ends_though_its_caller_is_cancelled(path: Path) -> None:
+    store = SqlStore(f"sqlite:///{path}")
     await store.open()
-    assert len(await store.events()) == 1
+    writer = asyncio.ensure_future(store.append_events([make_event(n) for n in range(100)]))
+    await asyncio.sleep(0)
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    await store.append_events([make_event(100)])
+    assert [event.id for event in await store.events()] == [make_event(n).id for n in range(101)]
     await store.close()
+
+
+async def test_writers_wait_for_each_other_however_many(path: Path) -> None:
+    # SQLite itself would give up at once: writers queue before they reach it.
+    store = SqlStore(f"sqlite:///{path}", busy_timeout=timedelta(0))
+    await store.open()
+    await asyncio.gather(*(store.append_events([make_event(n)]) for n in range(100)))
+    assert len(await store.events()) == 100
+    await store.close()
+
+
+async def test_readers_and_writers_do_not_wait_for_each_other(path: Path, store: SqlStore) -> None:
+    with sqlite3.connect(path) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_current_database_opens_without_alembic(path: Path) -> None:

@@ -73,7 +73,7 @@ class EndpointContract(StoreFixtures):
         first = make_endpoint(1)
         again = make_endpoint(2, name=first.name)
         await store.insert_endpoint(first, [])
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match=first.name):
             await store.insert_endpoint(again, [])
         await store.mark_deleted(first.id, LATER, [])
         with pytest.raises(Conflict):
