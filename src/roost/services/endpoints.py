@@ -93,8 +93,9 @@ class EndpointService:
                 continue
         return await self._changed(principal, id_or_name, change)
 
-    async def delete(self, principal: Principal, id_or_name: str) -> None:
-        """Hide the endpoint from now on; control tears it down. Raises ``NotFound``, also when it is deleted."""
+    async def delete(self, principal: Principal, id_or_name: str) -> Endpoint:
+        """Hide the endpoint from now on and return it as it was; control tears it down. Raises ``NotFound``, also when
+        it is deleted."""
         endpoint = await self.get(principal, id_or_name)
         now = self.now()
         reason = f"{principal.owner} deleted it while {endpoint.status.state}"
@@ -102,6 +103,7 @@ class EndpointService:
             endpoint.id, now, [self._event("endpoint.deleted", reason, principal, endpoint.id, now)]
         )
         self.wake(endpoint.id)
+        return endpoint
 
     async def _new_spec(self, draft: EndpointDraft) -> EndpointSpec:
         model = known_model(self.catalog, requests.required(draft.model, "model"))

@@ -1,0 +1,98 @@
+"""Reading request bodies: bytes to JSON to wire models, every fault a 400 (or 413) that names the field.
+
+Called by routes. The content type is not looked at: clients leave it out or send others. A message never repeats what
+the body holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from roost.domain.errors import BadRequest, PayloadTooLarge
+
+B = TypeVar("B", bound=BaseModel)
+
+_EXPECTED: Mapping[str, str] = {
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
+
+async def json_object(request: Request, limit: int) -> dict[str, Any]:
+    """The body as a JSON object. Raises ``BadRequest``, and ``PayloadTooLarge`` above ``limit`` bytes."""
+    raw = await _read(request, limit)
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        # Said in our own words, since the library's name what it found there.
+        raise BadRequest(
+            f"The request body is no JSON that can be read (line {error.lineno}, column {error.colno}).",
+            code="bad_json",
+        ) from error
+    if not isinstance(value, dict):
+        raise BadRequest("The request body must be a JSON object.", code="bad_json")
+    if b"\\u0000" in raw:
+        for path, text in _texts(value):
+            if "\0" in text:
+                raise BadRequest(f"{path} must not hold NUL characters.", param=path)
+    return value
+
+
+def parsed(kind: type[B], value: Mapping[str, Any]) -> B:
+    """``value`` as a wire model. Raises ``BadRequest`` naming the first field that does not fit."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])[:200]
+        raise BadRequest(f"{field} {_complaint(first['type'], first['msg'])}.", param=field) from error
+
+
+def _complaint(kind: str, message: str) -> str:
+    if kind == "missing":
+        return "is required"
+    if kind.startswith(("datetime", "timezone")):
+        return "must be a time in RFC 3339 with a time zone"
+    return _EXPECTED.get(kind, f"is not accepted: {message}")
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body exceeds {limit} bytes.")
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:
+    """All strings in a JSON value, keys included, with the path of their field. Not recursive: bodies may be deep."""
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, str):
+            yield path, item
+        elif isinstance(item, list):
+            waiting.extend((path, part) for part in item)
+        elif isinstance(item, dict):
+            for key, part in item.items():
+                yield path or "A field name", key
+                waiting.append((f"{path}.{key}" if path else key, part))

@@ -1,0 +1,53 @@
+"""Failures become responses: exception handlers of both apps. ``roost.web.errors`` says which status and type.
+
+Registered by ``api.app``. What is not expected is left to ``api.boundary``.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from roost.api.answers import failure, refusal
+from roost.domain.errors import BadRequest, RoostError
+from roost.web.errors import status_of
+
+log = structlog.get_logger(__name__)
+
+
+def register(app: FastAPI) -> None:
+    """Have ``app`` answer all expected failures in the envelope."""
+    app.add_exception_handler(RoostError, _expected)
+    app.add_exception_handler(RequestValidationError, _query)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    expected = cast(RoostError, error)
+    if status_of(expected) >= 500:
+        log.warning("request failed", path=request.url.path, code=expected.code, error=expected.message)
+    return failure(expected)
+
+
+async def _query(request: Request, error: Exception) -> Response:
+    first = cast(RequestValidationError, error).errors()[0]
+    field = str(first["loc"][-1])
+    kinds = {"int_parsing": "must be an integer", "bool_parsing": "must be true or false", "missing": "is required"}
+    return failure(BadRequest(f"{field} {kinds.get(first['type'], 'is not accepted')}.", param=field))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    http = cast(HTTPException, error)
+    method, path = request.method, str(request.scope.get("asked_path", request.url.path))[:300]
+    if http.status_code == 404:
+        if path == "/v2" or path.startswith("/v2/"):
+            message = "This server speaks the classic API, which newer SDKs have dropped: use together<3."
+            return refusal(404, message, code="unsupported_api_version")
+        return refusal(404, f"There is nothing at {method} {path}.", code="unknown_route")
+    if http.status_code == 405:
+        return refusal(405, f"{path} does not take {method}.", code="method_not_allowed", headers=http.headers)
+    return refusal(http.status_code, str(http.detail), headers=http.headers)

@@ -1,0 +1,37 @@
+"""``/keys``: issuing, listing and revoking API keys."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from roost import schemas
+from roost.api.answers import answer, nothing
+from roost.api.bodies import json_object, parsed
+from roost.api.context import Asker, UseServices, UseSettings
+from roost.api.views import key_view
+
+router = APIRouter(tags=["keys"])
+
+
+@router.get("/keys", response_model=schemas.ApiKeyList)
+async def list_keys(asker: Asker, services: UseServices) -> Response:
+    """The keys of the caller's owner (for admins: all), oldest first."""
+    return answer(schemas.ApiKeyList(data=[key_view(key) for key in await services.keys.list(asker)]))
+
+
+@router.post("/keys", response_model=schemas.ApiKeyCreated, openapi_extra={"body": schemas.ApiKeyCreate})
+async def create(request: Request, asker: Asker, services: UseServices, settings: UseSettings) -> Response:
+    """Issue a key (admins only). The answer is the only place that shows it."""
+    asker.require_admin("create keys")
+    body = parsed(schemas.ApiKeyCreate, await json_object(request, settings.max_body_bytes))
+    issued = await services.keys.create(asker, owner=body.owner, role=body.role, expires_at=body.expires_at)
+    response = answer(schemas.ApiKeyCreated(**key_view(issued.key).model_dump(), key=issued.secret))
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+async def revoke(key_id: str, asker: Asker, services: UseServices) -> Response:
+    """Revoke a key: it is refused from now on."""
+    await services.keys.revoke(asker, key_id)
+    return nothing()

@@ -1,0 +1,54 @@
+"""``/models``: the catalog, in the shape that the client at hand can read."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import APIRouter, Request, Response
+
+from roost import schemas
+from roost.api.answers import answer, bare_array
+from roost.api.bodies import json_object, parsed
+from roost.api.context import Asker, UseServices, UseSettings
+from roost.api.views import model_of, model_view
+
+router = APIRouter(tags=["models"])
+
+_WANTS_ARRAY = re.compile(r"(Async)?Together")
+"""User-Agents of the classic SDKs, which break on the list object as all others break on the array."""
+
+
+@router.get("/models", response_model=schemas.ModelList)
+async def list_models(request: Request, asker: Asker, services: UseServices, dedicated: bool = False) -> Response:
+    """The catalog. Everything in it can be deployed, so ``dedicated`` takes nothing away."""
+    views = [model_view(item) for item in services.models.list()]
+    if _WANTS_ARRAY.match(request.headers.get("user-agent", "")):
+        return bare_array(views)
+    return answer(schemas.ModelList(data=views))
+
+
+@router.post("/models", response_model=schemas.Model, openapi_extra={"body": schemas.ModelCreate})
+async def add(request: Request, asker: Asker, services: UseServices, settings: UseSettings) -> Response:
+    """Add a catalog entry (admins only)."""
+    asker.require_admin("add models")
+    body = parsed(schemas.ModelCreate, await json_object(request, settings.max_body_bytes))
+    return answer(model_view(await services.models.add(asker, model_of(body))))
+
+
+@router.post("/models/{model:path}/pull", response_model=schemas.Model)
+async def pull(model: str, asker: Asker, services: UseServices) -> Response:
+    """Begin to fetch a model's weights; the answer says how far they are."""
+    return answer(model_view(services.models.pull(asker, model)))
+
+
+@router.get("/models/{model:path}", response_model=schemas.Model)
+async def retrieve(model: str, asker: Asker, services: UseServices) -> Response:
+    """One model, by id or alias."""
+    return answer(model_view(services.models.get(model)))
+
+
+@router.delete("/models/{model:path}", response_model=schemas.ModelDeleted)
+async def remove(model: str, asker: Asker, services: UseServices) -> Response:
+    """Remove a catalog entry (admins only)."""
+    removed = await services.models.remove(asker, model)
+    return answer(schemas.ModelDeleted(id=removed.id))
