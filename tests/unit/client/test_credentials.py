@@ -1,0 +1,117 @@
+"""Which server a client talks to, and with which key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from roost.client.credentials import Credentials, choose, find, read
+from roost.client.errors import NotConfigured
+
+STORED = Credentials("http://127.0.0.1:8080/v1", "stored-key")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ROOST_BASE_URL", "ROOST_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROOST_HOME", str(tmp_path))
+
+
+def write(home: Path, value: object) -> None:
+    (home / "credentials.json").write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "api_key", "stored", "chosen"),
+    [
+        (None, None, None, None),
+        (None, None, STORED, STORED),
+        ("http://other/v1/", "k", STORED, Credentials("http://other/v1", "k")),
+        (None, "k", STORED, Credentials(STORED.base_url, "k")),
+        ("http://127.0.0.1:8080", None, STORED, Credentials("http://127.0.0.1:8080", "stored-key")),
+        ("http://127.0.0.1:8081/v1", None, STORED, None),
+        ("https://127.0.0.1:8080/v1", None, STORED, None),
+        (None, "k", None, None),
+    ],
+)
+def test_choose(
+    base_url: str | None, api_key: str | None, stored: Credentials | None, chosen: Credentials | None
+) -> None:
+    assert choose(base_url, api_key, stored) == chosen
+
+
+def test_the_file_of_the_home_is_found(tmp_path: Path) -> None:
+    write(tmp_path, {"base_url": "http://127.0.0.1:9/v1", "api_key": "k"})
+    assert find() == Credentials("http://127.0.0.1:9/v1", "k")
+
+
+def test_the_environment_wins_over_the_file_and_arguments_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"base_url": "http://file/v1", "api_key": "file"})
+    monkeypatch.setenv("ROOST_BASE_URL", "http://env/v1")
+    monkeypatch.setenv("ROOST_API_KEY", "env")
+    assert find() == Credentials("http://env/v1", "env")
+    assert find("http://flag/v1") == Credentials("http://flag/v1", "env")
+
+
+def test_an_explicit_home_is_asked_instead_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, {"base_url": "http://other/v1", "api_key": "k"})
+    monkeypatch.setenv("ROOST_BASE_URL", "http://env/v1")
+    monkeypatch.setenv("ROOST_API_KEY", "env")
+    assert find(home=other) == Credentials("http://other/v1", "k")
+
+
+def test_nothing_known_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotConfigured, match=r"roost serve.*ROOST_BASE_URL and ROOST_API_KEY"):
+        find()
+
+
+def test_a_key_is_never_sent_to_another_server(tmp_path: Path) -> None:
+    write(tmp_path, {"base_url": "http://127.0.0.1:8080/v1", "api_key": "secret"})
+    with pytest.raises(NotConfigured, match=r"No API key for http://elsewhere/v1.*another server"):
+        find("http://elsewhere/v1")
+
+
+@pytest.mark.parametrize(
+    "value", [[], {}, {"base_url": "x"}, {"base_url": 1, "api_key": "k"}, {"base_url": "", "api_key": ""}]
+)
+def test_an_unusable_file_is_named(tmp_path: Path, value: object) -> None:
+    write(tmp_path, value)
+    with pytest.raises(NotConfigured, match=r"credentials\.json must hold"):
+        find()
+
+
+def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "credentials.json").write_text("{")
+    with pytest.raises(NotConfigured, match="not valid JSON"):
+        read(tmp_path / "credentials.json")
+
+
+def test_a_broken_file_does_not_disturb_those_who_need_none(tmp_path: Path) -> None:
+    (tmp_path / "credentials.json").write_text("{")
+    assert find("http://a/v1", "k") == Credentials("http://a/v1", "k")
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "credentials.json").mkdir()
+    with pytest.raises(NotConfigured, match="Cannot read"):
+        find()
+
+
+@pytest.mark.parametrize("base_url", ["127.0.0.1:8080", "ftp://host/v1", "http://", "localhost"])
+def test_what_is_no_base_url_is_refused(base_url: str) -> None:
+    with pytest.raises(NotConfigured, match="is not a base URL"):
+        find(base_url, "k")
+
+
+@pytest.mark.parametrize("key", ["a b", "k\n", "schlüssel"])
+def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(NotConfigured, match="API key") as caught:
+        find("http://a/v1", key)
+    assert key not in caught.value.message
