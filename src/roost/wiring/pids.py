@@ -76,3 +76,10 @@ def open_process(pid: int | None, mark: str) -> Process | None:
         return Process(pid, handle)
     os.close(handle)
     return None
+
+
+def processes_naming(mark: str) -> dict[int, str]:
+    """The command lines, by pid, of all other processes whose command line contains ``mark``."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    lines = {pid: command_line(pid) for pid in pids if pid != os.getpid()}
+    return {pid: line for pid, line in lines.items() if mark in line}

@@ -1,0 +1,1 @@
+"""From ``create`` to the first token, beside the bare engine."""

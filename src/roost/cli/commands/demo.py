@@ -1,0 +1,205 @@
+"""``roost demo``: a whole server in a temporary home, one endpoint, two questions, and nothing left behind.
+
+It uses what a user would use: ``roost serve`` as a process of its own, then the client. It ends the server whatever
+happens, and says so if a process should survive.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roost.cli.commands.chat import Answer, summary
+from roost.cli.failure import CommandFailed, Interrupted
+from roost.cli.output import Output
+from roost.cli.wait import Outcome, failure_lines, next_wait_step
+
+if TYPE_CHECKING:
+    from roost.client.sync import Roost
+    from roost.schemas import Endpoint, Hardware
+
+MODEL = "smollm2-135m"
+QUESTIONS = ("What is the capital of France?", "Write one sentence about birds that roost.")
+SYSTEM = "You are a helpful assistant."
+LIMIT_S = 300.0
+"""Longest time that the endpoint may take to come up, the download included."""
+POLL_S = 0.1
+STOP_S = 60.0
+
+
+def demo(
+    keep_home: Annotated[
+        bool, typer.Option("--keep-home", help="Keep the temporary home: database, logs, credentials.")
+    ] = False,
+    port: Annotated[int, typer.Option(metavar="N", help="Port of the server; 0 for any free one.")] = 0,
+) -> None:
+    """See an endpoint come up and answer: a server in a temporary home, a small model, two questions."""
+    out = Output()
+    home = Path(tempfile.mkdtemp(prefix="roost-demo-"))
+    try:
+        Demo(out, home, port).run()
+    finally:
+        if keep_home:
+            out.line(f"Kept: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    out.line(NEXT)
+
+
+NEXT = f"""
+Try next:
+  roost serve                      a server of your own, at http://127.0.0.1:8080
+  roost endpoints create --model {MODEL} --hardware 1x_cpu --wait
+  roost chat <the endpoint's id> "Hello"
+  roost endpoints --help           list, update, stop, start, delete"""
+
+
+@dataclass(slots=True)
+class Demo:
+    """One run of the demo."""
+
+    out: Output
+    home: Path
+    port: int
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """The whole story. Raises ``CommandFailed`` with the cause and the end of the logs."""
+        from roost.client.errors import ClientError
+        from roost.client.sync import Roost
+
+        self.out.line(f"A server in {self.home}, one endpoint of {MODEL}, two questions.\n")
+        self._share_weights()
+        server = self._spawn()
+        try:
+            self._await_banner(server)
+            with Roost(home=self.home) as client:
+                self.tell(f"the server is up at {client.base_url}")
+                endpoint = self._started(client, self._create(client))
+                for question in QUESTIONS:
+                    self._ask(client, endpoint, question)
+                client.endpoints.delete(endpoint.id)
+        except ClientError as error:
+            raise CommandFailed(error.message, lines=self.log_lines()) from error
+        except KeyboardInterrupt:
+            server.send_signal(signal.SIGQUIT)
+            raise Interrupted("\nInterrupted; the server is stopped.") from None
+        finally:
+            self._stop(server)
+
+    def tell(self, text: str) -> None:
+        """A line with the seconds since the beginning."""
+        self.out.line(f"{time.monotonic() - self.began:6.1f} s  {text}")
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The end of the server's logs."""
+        from roost.wiring import logfiles
+
+        found = [(path, logfiles.tail(path)) for path in sorted((self.home / "logs").glob("*.log"))]
+        return tuple(line for path, lines in found if lines for line in (f"The end of {path}:", *lines))
+
+    def _share_weights(self) -> None:
+        """Let the temporary home use a cache that outlives it, so that the next demo need not download again."""
+        cache = Path.home() / ".cache" / "roost" / "models"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.out.note(f"{cache} cannot be used ({error.strerror}): the weights are downloaded for this run only.")
+        else:
+            (self.home / "models").symlink_to(cache)
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "roost", "serve", "--home", str(self.home), "--port", str(self.port)]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _await_banner(self, server: subprocess.Popen[str]) -> None:
+        assert server.stdout is not None
+        said = []
+        # Readiness is a line of the banner; the end of the output means that it never came.
+        for line in server.stdout:
+            said.append(line.rstrip())
+            if "is serving at" in line:
+                return
+        raise CommandFailed("The server did not start:", lines=tuple(said))
+
+    def _create(self, client: Roost) -> Endpoint:
+        hardware = largest(client.endpoints.list_hardware(MODEL).data)
+        endpoint = client.endpoints.create(
+            model=MODEL, hardware=hardware, autoscaling={"min_replicas": 1, "max_replicas": 1}
+        )
+        self.tell(f"created {endpoint.name} on {hardware}")
+        return endpoint
+
+    def _started(self, client: Roost, endpoint: Endpoint) -> Endpoint:
+        shown, since = None, time.monotonic()
+        while True:
+            waited = time.monotonic() - since
+            step = next_wait_step(endpoint, "STARTED", moved=True, waited_s=waited)
+            if step.key != shown:
+                self.tell(step.line)
+                shown = step.key
+            if step.outcome is Outcome.REACHED:
+                return endpoint
+            if step.outcome is not Outcome.GOES_ON or waited > LIMIT_S:
+                raise CommandFailed(
+                    f"The endpoint did not start: {step.line}.", lines=(*failure_lines(endpoint), *self.log_lines())
+                )
+            time.sleep(POLL_S)
+            endpoint = client.endpoints.retrieve(endpoint.id)
+
+    def _ask(self, client: Roost, endpoint: Endpoint, question: str) -> None:
+        self.out.line(f"\n  > {question}")
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+        answer = Answer(asked_at=time.monotonic())
+        self.out.raw("  ")
+        with closing(client.chat_stream(endpoint.id, messages, temperature=0, max_tokens=128)) as chunks:
+            for chunk in chunks:
+                answer.add(chunk, time.monotonic())
+                self.out.raw(chunk.text.replace("\n", "\n  "))
+        self.out.line(f"\n  [{summary(answer)}]")
+        if not answer.text.strip():
+            raise CommandFailed("The model answered with no text.", lines=self.log_lines())
+
+    def _stop(self, server: subprocess.Popen[str]) -> None:
+        from roost.wiring.pids import processes_naming
+
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            server.send_signal(signal.SIGQUIT)
+            server.wait(STOP_S)
+        finally:
+            assert server.stdout is not None
+            server.stdout.close()
+        left = processes_naming(str(self.home))
+        if left:
+            lines = tuple(f"  {pid}  {line}" for pid, line in sorted(left.items()))
+            raise CommandFailed("The server has ended, but processes of it are left:", lines=lines)
+        self.out.line("")
+        self.tell("stopped; no process is left")
+
+
+def largest(offers: list[Hardware]) -> str:
+    """The largest configuration that is free now; a CPU one where there is one. Raises ``CommandFailed``."""
+    free = [offer for offer in offers if offer.availability.status == "available"]
+    if not free:
+        raise CommandFailed(f"This machine has no hardware free that {MODEL} could run on.")
+    return max(free, key=lambda offer: (offer.specs.gpu_type == "cpu", offer.specs.gpu_count)).id
