@@ -12,11 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
 
 from roost.domain.errors import InvalidSettings, NotReady
-from roost.store import registry
+from roost.store import connections, registry, rows, tables
 from roost.store.sql import SqlStore
-from roost.testing.builders import make_endpoint, make_event
+from roost.testing.builders import make_endpoint, make_event, make_replica
 
 
 @pytest.fixture
@@ -201,3 +203,11 @@ def test_a_current_database_opens_without_alembic(path: Path) -> None:
     command = [sys.executable, "-c", program, f"sqlite:///{path}"]
     assert subprocess.run(command, timeout=30, check=False).returncode == 1
     assert subprocess.run(command, timeout=30, check=False).returncode == 0
+
+
+async def test_no_replica_without_its_endpoint(path: Path, store: SqlStore) -> None:
+    engine = connections.connect(connections.locate(f"sqlite:///{path}"), timedelta(0))
+    async with engine.connect() as connection:
+        with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+            await connection.execute(insert(tables.replicas).values(rows.replica_values(make_replica())))
+    await engine.dispose()
