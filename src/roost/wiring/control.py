@@ -98,13 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(
     settings: Settings, sockets: tuple[socket.socket, socket.socket], parent: lifeline.ReadyPipe, *, new_key: bool
 ) -> int:
-    from roost.wiring.http import serving
+    from roost.wiring.http import Site, serving
 
     ending = Ending()
     ending.listen()
     async with AsyncExitStack() as stack:
         parts = await _build(settings, stack, new_key=new_key)
-        failed = await stack.enter_async_context(serving(tuple(zip(parts.apps, sockets, strict=True))))
+        public, internal = parts.apps
+        sites = (Site(public, sockets[0]), Site(internal, sockets[1], endless=True))
+        failed = await stack.enter_async_context(serving(sites))
         counting = asyncio.create_task(parts.gauges.run())
         parent.tell(
             ready=True,

@@ -9,23 +9,35 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
 
 REQUEST_GRACE_S = 1
-"""How long requests may take to finish once serving ends; watch streams never do and are cut."""
+"""How long requests may take to finish once serving ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An app and the socket it is served on. ``endless``: its responses are streams that never end by themselves, so
+    its connections are cut when serving ends."""
+
+    app: FastAPI
+    listening: socket.socket
+    endless: bool = False
 
 
 class Server(uvicorn.Server):
     """A server that leaves signals alone and tells when it accepts connections."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_config=None, access_log=False, loop="none", timeout_graceful_shutdown=REQUEST_GRACE_S
+                site.app, log_config=None, access_log=False, loop="none", timeout_graceful_shutdown=REQUEST_GRACE_S
             )
         )
+        self.site = site
         self.accepting = asyncio.Event()
 
     @contextlib.contextmanager
@@ -38,12 +50,19 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self.accepting.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let requests finish."""
+        if self.site.endless:
+            for connection in list(self.server_state.connections):
+                connection.transport.close()
+        await super().shutdown(sockets)
+
 
 @contextlib.asynccontextmanager
-async def serving(apps: Sequence[tuple[FastAPI, socket.socket]]) -> AsyncIterator[asyncio.Future[None]]:
-    """Serve the apps while in the context, from its first line on. The future fails if a server ends by itself."""
-    servers = [Server(app) for app, _ in apps]
-    tasks = [asyncio.create_task(server.serve([at])) for server, (_, at) in zip(servers, apps, strict=True)]
+async def serving(sites: Sequence[Site]) -> AsyncIterator[asyncio.Future[None]]:
+    """Serve the sites while in the context, from its first line on. The future fails if a server ends by itself."""
+    servers = [Server(site) for site in sites]
+    tasks = [asyncio.create_task(server.serve([server.site.listening])) for server in servers]
     ended = asyncio.ensure_future(_any_ended(tasks))
     accepting = asyncio.ensure_future(_all_accept(servers))
     try:
