@@ -45,7 +45,7 @@ def endpoint_details(endpoint: Endpoint) -> list[tuple[str, str]]:
             pairs.append(("Hint", reason.hint))
     pairs.append(("Replicas", f"{ready_replicas(endpoint)} ready, {bounds(endpoint)} allowed"))
     pairs += [
-        (f"  {replica.id}", f"{replica.state} on {replica.node} since {at(replica.since)}")
+        ("", f"{replica.id} {replica.state} on {replica.node} since {at(replica.since)}")
         for replica in endpoint.replicas
     ]
     if endpoint.availability_zone is not None:

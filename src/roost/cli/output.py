@@ -57,10 +57,10 @@ class Output:
                 typer.echo(text)
 
     def details(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Print labelled values, one a line."""
+        """Print labelled values, one a line; an empty label goes on with the one before."""
         width = max(len(label) for label, _ in pairs) + 2
         for label, value in pairs:
-            typer.echo(f"{label + ':':<{width}}{printable(value)}")
+            typer.echo(f"{label + ':' if label else '':<{width}}{printable(value)}")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -163,5 +163,5 @@ class AsyncEvents:
     async def list(
         self, *, endpoint: str | None = None, after: int | None = None, limit: int | None = None
     ) -> EventList:
-        """Events, oldest first; ``after`` is the sequence number of the last one already seen."""
+        """Events of one endpoint or of all, oldest first; ``after`` is the sequence of the last one seen."""
         return (await self._sender.send(requests.list_events(endpoint=endpoint, after=after, limit=limit))).value

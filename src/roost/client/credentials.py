@@ -14,6 +14,9 @@ from roost.client.errors import NotConfigured
 from roost.config import client_environment, home_dir
 
 
+_REMEDY = "stop the server and start it with `roost serve --new-key`."
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A server's base URL without a trailing slash (usually ending in ``/v1``) and a key for it."""
@@ -69,10 +72,10 @@ def read(path: Path) -> Credentials | None:
     except OSError as error:
         raise NotConfigured(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
-        raise NotConfigured(f"{path} is not valid JSON; stop and start the server to have it written anew.") from error
+        raise NotConfigured(f"{path} is not valid JSON: {_REMEDY}") from error
     url, key = (data.get("base_url"), data.get("api_key")) if isinstance(data, dict) else (None, None)
     if not (isinstance(url, str) and url and isinstance(key, str) and key):
-        raise NotConfigured(f'{path} must hold "base_url" and "api_key"; stop and start the server to have it written.')
+        raise NotConfigured(f'{path} must hold "base_url" and "api_key": {_REMEDY}')
     return Credentials(url, key)
 
 

@@ -210,9 +210,9 @@ def revoke_key(key_id: str) -> Call[None]:
 
 
 def list_events(*, endpoint: str | None = None, after: int | None = None, limit: int | None = None) -> Call[EventList]:
-    """Events, oldest first; ``after`` is the sequence number of the last one already seen."""
+    """Events of one endpoint (id or name) or of all, oldest first; ``after`` is the sequence of the last one seen."""
     query = _given(
-        endpoint_id=endpoint, after=None if after is None else str(after), limit=None if limit is None else str(limit)
+        endpoint=endpoint, after=None if after is None else str(after), limit=None if limit is None else str(limit)
     )
     return Call(Request("GET", "/events", query), _as(EventList))
 

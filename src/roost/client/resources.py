@@ -157,5 +157,5 @@ class Events:
         self._sender = sender
 
     def list(self, *, endpoint: str | None = None, after: int | None = None, limit: int | None = None) -> EventList:
-        """Events, oldest first; ``after`` is the sequence number of the last one already seen."""
+        """Events of one endpoint or of all, oldest first; ``after`` is the sequence of the last one seen."""
         return self._sender.send(requests.list_events(endpoint=endpoint, after=after, limit=limit)).value

@@ -33,7 +33,9 @@ def whoami(session: Session, json: Json = False) -> None:
 
 def events(
     session: Session,
-    endpoint: Annotated[str | None, typer.Option("--endpoint", metavar="ID", help="Only of this endpoint.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", metavar="ENDPOINT", help="Only of this endpoint: its id or name.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:

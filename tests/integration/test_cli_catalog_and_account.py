@@ -1,0 +1,279 @@
+"""``roost models``, ``keys``, ``events``, ``whoami`` before the real API; ``chat`` before a stand-in of the gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from tests.integration.cli_bench import MODEL, Bench
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with start_blocking_portal() as portal:
+        yield Bench(portal, tmp_path)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_models_are_listed(bench: Bench) -> None:
+    result = bench.run("models", "list")
+    heading, line = result.stdout.splitlines()
+    assert heading.split() == ["ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "WEIGHTS"]
+    assert line.split() == [SMOLLM2, MODEL, "chat", "llama_cpp", "2048", "absent"]
+    assert [model["id"] for model in bench.json("models", "list")["data"]] == [SMOLLM2]
+
+
+def test_pull_follows_the_download_to_its_end(bench: Bench) -> None:
+    bench.at_polls = [
+        lambda: bench.cache.advance(SMOLLM2, 49_181_216),
+        lambda: bench.cache.finish(SMOLLM2),
+    ]
+    result = bench.run("models", "pull", MODEL)
+    assert (result.exit_code, result.stdout) == (0, f"The weights of {SMOLLM2} are ready.\n")
+    assert result.stderr.splitlines() == ["fetching 0 % of 98.4 MB", "fetching 50 % of 98.4 MB", "ready"]
+    assert bench.json("models", "pull", MODEL)["download"]["state"] == "ready"
+    assert bench.cache.requests == 1
+
+
+def test_a_failed_pull_says_why(bench: Bench) -> None:
+    bench.at_polls = [lambda: bench.cache.fail(SMOLLM2, "disk_full")]
+    result = bench.run("models", "pull", MODEL)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert (
+        result.stderr.splitlines()[-1] == f"Error: The weights of {SMOLLM2} could not be fetched: It failed: disk_full."
+    )
+
+
+def test_ctrl_c_during_a_pull_ends_the_command_only(bench: Bench) -> None:
+    bench.at_polls = [interrupt]
+    assert bench.run("models", "pull", MODEL).exit_code == 130
+    assert bench.cache.fetching() == [SMOLLM2]
+
+
+def test_pulling_an_unknown_model_is_not_found(bench: Bench) -> None:
+    assert bench.run("models", "pull", "no/such").exit_code == 3
+
+
+def test_an_external_server_is_added_and_removed(bench: Bench) -> None:
+    added = bench.run(
+        *("models", "add", "me/remote", "--url", "http://127.0.0.1:9000/v1", "--served-model", "m", "--slots", "4"),
+        *("--api-key-env", "UPSTREAM_KEY", "--alias", "far", "--display-name", "Far away", "--type", "chat"),
+    )
+    assert added.exit_code == 0, added.output
+    sent = json.loads(bench.transport.requests[-1].content)
+    assert sent == {
+        "id": "me/remote",
+        "engine": "external",
+        "url": "http://127.0.0.1:9000/v1",
+        "served_model": "m",
+        "slots": 4,
+        "api_key_env": "UPSTREAM_KEY",
+        "alias": "far",
+        "display_name": "Far away",
+        "type": "chat",
+    }
+    assert ["Engine:", "external"] in [line.split() for line in added.stdout.splitlines()]
+    removed = bench.run("models", "rm", "far")
+    assert (removed.exit_code, removed.stdout) == (0, "Removed me/remote.\n")
+    assert bench.run("models", "rm", "far").exit_code == 3
+
+
+def test_a_file_is_added_by_its_absolute_path(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.gguf").write_bytes(b"GGUF")
+    added = bench.json("models", "add", "me/own", "--file", "w.gguf", "--context-length", "4096", "--slots", "2")
+    sent = json.loads(bench.transport.requests[-1].content)
+    assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}
+    assert (added["engine"], added["context_length"]) == ("llama_cpp", 4096)
+
+
+def test_engine_options_are_passed_on(bench: Bench) -> None:
+    bench.run("models", "add", "me/echo", "--engine", "echo", "--option", "delay_ms=5", "--option", "text=a=b")
+    sent = json.loads(bench.transport.requests[-1].content)
+    assert sent == {"id": "me/echo", "engine": "echo", "options": {"delay_ms": "5", "text": "a=b"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--engine NAME"),
+        (("--url", "http://a", "--file", "/w"), "--engine NAME"),
+        (("--file", "/w", "--source", "file:/w"), "not both"),
+        (("--source", "nonsense"), "KIND:LOCATION"),
+        (("--engine", "echo", "--option", "x"), "KEY=VALUE"),
+        (("--engine", "echo", "--sha256", "00"), "require --source"),
+    ],
+)
+def test_mistakes_in_adding_reach_no_server(bench: Bench, arguments: tuple[str, ...], message: str) -> None:
+    result = bench.run("models", "add", "me/x", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert bench.transport.requests == []
+
+
+def test_a_member_may_not_add_models(bench: Bench) -> None:
+    result = bench.run("models", "add", "me/x", "--engine", "echo", key=2)
+    assert result.exit_code == 4
+    assert "permission" in result.stderr
+
+
+def test_a_key_is_created_used_and_revoked(bench: Bench) -> None:
+    created = bench.json("keys", "create", "--owner", "alice", "--role", "inference")
+    assert created["key"].startswith("roost-")
+    listed = bench.run("keys", "list")
+    assert created["id"] in listed.stdout
+    assert created["key"] not in listed.stdout
+    revoked = bench.run("keys", "revoke", created["id"])
+    assert (revoked.exit_code, revoked.stdout) == (0, f"Revoked {created['id']}.\n")
+    assert bench.json("keys", "revoke", created["id"]) == {"revoked": True, "id": created["id"]}
+    assert bench.run("keys", "revoke", "key-none").exit_code == 3
+    shown = next(key for key in bench.json("keys", "list")["data"] if key["id"] == created["id"])
+    assert shown["revoked_at"] is not None
+
+
+def test_without_json_a_new_key_alone_is_on_stdout(bench: Bench) -> None:
+    result = bench.run("keys", "create", "--owner", "alice")
+    assert result.stdout.startswith("roost-")
+    assert len(result.stdout.splitlines()) == 1
+    assert "not shown again" in result.stderr
+
+
+def test_an_unknown_role_is_a_mistake_of_usage(bench: Bench) -> None:
+    assert bench.run("keys", "create", "--role", "king").exit_code == 2
+
+
+def test_events_tell_what_happened(bench: Bench) -> None:
+    first, second = bench.create(), bench.create()
+    everything = bench.run("events")
+    assert everything.exit_code == 0
+    assert first["id"] in everything.stdout
+    assert second["id"] in everything.stdout
+    own = bench.json("events", "--endpoint", second["name"])
+    assert {event["endpoint_id"] for event in own["data"]} == {second["id"]}
+    assert "endpoint.created" in {event["kind"] for event in own["data"]}
+
+
+def test_no_events_are_said_beside_the_output(bench: Bench) -> None:
+    result = bench.run("events")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No events.\n")
+
+
+def test_following_events_shows_new_ones_once_until_ctrl_c(bench: Bench) -> None:
+    bench.create()
+    ids: list[str] = []
+
+    def another() -> None:
+        ids.append(bench.create()["id"])
+
+    bench.at_polls = [lambda: None, another, lambda: None, interrupt]
+    result = bench.run("events", "--follow", "--json")
+    assert result.exit_code == 130
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    sequences = [event["sequence"] for event in events]
+    assert sequences == sorted(set(sequences))
+    assert events[-1]["endpoint_id"] == ids[0]
+
+
+def test_whoami(bench: Bench) -> None:
+    shown = bench.run("whoami", key=2)
+    assert shown.stdout.splitlines()[0].split() == ["Server:", "http://127.0.0.1:8080/v1"]
+    assert bench.json("whoami", key=2)["owner"] == "other"
+
+
+def streamed(*texts: str) -> httpx.Response:
+    frames = [{"choices": [{"delta": {"role": "assistant", "content": text}}]} for text in texts]
+    frames.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(texts)}})  # type: ignore[dict-item]
+    body = "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames) + "data: [DONE]\n\n"
+    return httpx.Response(200, content=body.encode())
+
+
+def test_chat_streams_the_answer_to_stdout(bench: Bench) -> None:
+    asked: list[Any] = []
+
+    def chat(body: Any) -> httpx.Response:
+        asked.append(body)
+        return streamed("Hel", "lo", "!")
+
+    bench.transport.chat = chat
+    result = bench.run("chat", "endpoint-1", "Say hello", "--temperature", "0", "--max-tokens", "5")
+    assert (result.exit_code, result.stdout) == (0, "Hello!\n")
+    assert result.stderr.startswith("[3 tokens, ")
+    assert asked[0]["messages"] == [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "Say hello"},
+    ]
+    assert (asked[0]["temperature"], asked[0]["max_tokens"]) == (0.0, 5)
+
+
+def test_chat_reads_a_pipe_and_takes_another_system_prompt(bench: Bench) -> None:
+    asked: list[Any] = []
+
+    def chat(body: Any) -> httpx.Response:
+        asked.append(body)
+        return streamed("ok")
+
+    bench.transport.chat = chat
+    assert bench.run("chat", "e", "--system", "Be brief.", input="a question\n").exit_code == 0
+    assert bench.run("chat", "e", "--system", "", input="a question\n").exit_code == 0
+    assert [message["role"] for message in asked[0]["messages"]] == ["system", "user"]
+    assert asked[0]["messages"][0]["content"] == "Be brief."
+    assert asked[1]["messages"] == [{"role": "user", "content": "a question"}]
+    assert "temperature" not in asked[0]
+
+
+def test_chat_with_nothing_to_say_is_a_mistake_of_usage(bench: Bench) -> None:
+    assert bench.run("chat", "e", input=" \n").exit_code == 2
+
+
+def test_a_refused_chat_says_why(bench: Bench) -> None:
+    error = {
+        "error": {"message": "The endpoint is stopped: start it.", "type": "request_error", "code": "endpoint_stopped"}
+    }
+    bench.transport.chat = lambda body: httpx.Response(400, json=error)
+    result = bench.run("chat", "e", "hi")
+    assert (result.exit_code, result.stderr) == (1, "Error: The endpoint is stopped: start it.\n")
+
+
+def test_an_answer_that_breaks_off_is_printed_as_far_as_it_came(bench: Bench) -> None:
+    half = b'data: {"choices":[{"delta":{"content":"half"}}]}\n\n'
+    body = half + b'data: {"error":{"message":"It died.","type":"server_error"}}\n\n'
+    bench.transport.chat = lambda asked: httpx.Response(200, content=body)
+    result = bench.run("chat", "e", "hi")
+    assert (result.exit_code, result.stdout) == (1, "half\n")
+    assert result.stderr.splitlines()[-1] == "Error: It died."
+
+
+def test_without_a_server_every_command_says_how_to_get_one(tmp_path: Path) -> None:
+    env = {"ROOST_BASE_URL": None, "ROOST_API_KEY": None, "ROOST_HOME": str(tmp_path)}
+    for command in (
+        ["whoami"],
+        ["endpoints", "list"],
+        ["models", "list"],
+        ["keys", "list"],
+        ["events"],
+        ["chat", "e", "x"],
+    ):
+        result = CliRunner(env=env).invoke(app, command)
+        assert result.exit_code == 1
+        assert "roost serve" in result.stderr
+
+
+def test_the_flags_name_the_server(bench: Bench, tmp_path: Path) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    (home / "credentials.json").write_text('{"base_url": "http://10.0.0.1/v1", "api_key": "rk-test-1"}')
+    assert bench.run("whoami", "--home", str(home)).exit_code == 0
+    assert str(bench.transport.requests[-1].url) == "http://10.0.0.1/v1/whoami"
+    assert bench.run("whoami", "--base-url", "http://10.0.0.2/v1", "--api-key", "rk-test-2").exit_code == 0
+    assert bench.transport.requests[-1].headers["authorization"] == "Bearer rk-test-2"
