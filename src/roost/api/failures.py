@@ -44,7 +44,7 @@ async def _http(request: Request, error: Exception) -> Response:
     http = cast(HTTPException, error)
     method, path = request.method, str(request.scope.get("asked_path", request.url.path))[:300]
     if http.status_code == 404:
-        if path == "/v2" or path.startswith("/v2/"):
+        if f"{request.scope['path']}/".startswith("/v2/"):
             message = "This server speaks the classic API, which newer SDKs have dropped: use together<3."
             return refusal(404, message, code="unsupported_api_version")
         return refusal(404, f"There is nothing at {method} {path}.", code="unknown_route")

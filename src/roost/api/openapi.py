@@ -1,6 +1,6 @@
 """The description of the API at ``/openapi.json``. Called by ``api.app``.
 
-Routes read their bodies themselves, so that every fault gets the envelope; they name the wire model in ``body`` of
+Routes read their bodies themselves, so that every fault gets the envelope; they name the wire model as ``body`` in
 their ``openapi_extra``, and this module turns it into a reference.
 """
 
@@ -42,12 +42,12 @@ def _complete(operation: dict[str, Any]) -> None:
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = {
         "description": "Any failure.",
-        "content": _content(schemas.ErrorEnvelope),
+        "content": _content("ErrorEnvelope"),
     }
     body = operation.pop("body", None)
     if body is not None:
         operation["requestBody"] = {"required": True, "content": _content(body)}
 
 
-def _content(kind: type) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": REFERENCE.format(model=kind.__name__)}}}
+def _content(model: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": REFERENCE.format(model=model)}}}

@@ -60,7 +60,6 @@ class RecentCreates:
         self._creates = [entry for entry in self._creates if entry.at >= since]
         earlier = await self._earlier(ask)
         if earlier is not None:
-            earlier.gone = ask.gone
             return await asyncio.shield(earlier.task), False
         task = asyncio.create_task(create())
         entry = _Create(ask, self.now(), ask.gone, task)
@@ -91,7 +90,12 @@ class RecentCreates:
         if not ask.is_retry:
             return None
         for entry in mine:
-            if entry.ask.fingerprint == ask.fingerprint and entry.ask.idempotency_key is None and await entry.gone():
+            if entry.ask.fingerprint != ask.fingerprint or entry.ask.idempotency_key is not None:
+                continue
+            gone = entry.gone
+            # Looked at again after the wait: another retry may have taken it meanwhile.
+            if await gone() and entry.gone is gone:
+                entry.gone = ask.gone
                 return entry
         return None
 

@@ -27,7 +27,7 @@ FIXED = ("model", "hardware", "availability_zone", "zone_required", "disable_spe
 """Fields that cannot be changed."""
 
 
-@router.post("/endpoints", response_model=schemas.Endpoint, openapi_extra={"body": schemas.EndpointCreate})
+@router.post("/endpoints", response_model=schemas.Endpoint, openapi_extra={"body": "EndpointCreate"})
 async def create(
     request: Request,
     asker: Asker,
@@ -87,9 +87,7 @@ async def retrieve(endpoint: str, asker: Asker, services: UseServices) -> Respon
     return await _one(services, await services.endpoints.get(asker, endpoint))
 
 
-@router.patch(
-    "/endpoints/{endpoint:path}", response_model=schemas.Endpoint, openapi_extra={"body": schemas.EndpointUpdate}
-)
+@router.patch("/endpoints/{endpoint:path}", response_model=schemas.Endpoint, openapi_extra={"body": "EndpointUpdate"})
 async def update(
     endpoint: str, request: Request, asker: Asker, services: UseServices, settings: UseSettings
 ) -> Response:

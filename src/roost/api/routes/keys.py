@@ -19,7 +19,7 @@ async def list_keys(asker: Asker, services: UseServices) -> Response:
     return answer(schemas.ApiKeyList(data=[key_view(key) for key in await services.keys.list(asker)]))
 
 
-@router.post("/keys", response_model=schemas.ApiKeyCreated, openapi_extra={"body": schemas.ApiKeyCreate})
+@router.post("/keys", response_model=schemas.ApiKeyCreated, openapi_extra={"body": "ApiKeyCreate"})
 async def create(request: Request, asker: Asker, services: UseServices, settings: UseSettings) -> Response:
     """Issue a key (admins only). The answer is the only place that shows it."""
     asker.require_admin("create keys")

@@ -27,7 +27,7 @@ async def list_models(request: Request, asker: Asker, services: UseServices, ded
     return answer(schemas.ModelList(data=views))
 
 
-@router.post("/models", response_model=schemas.Model, openapi_extra={"body": schemas.ModelCreate})
+@router.post("/models", response_model=schemas.Model, openapi_extra={"body": "ModelCreate"})
 async def add(request: Request, asker: Asker, services: UseServices, settings: UseSettings) -> Response:
     """Add a catalog entry (admins only)."""
     asker.require_admin("add models")

@@ -1,0 +1,76 @@
+"""The catalog as users see it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
+
+from roost.domain.errors import BadRequest, Conflict, NotFound, PermissionDenied
+from roost.domain.model import FetchState, Source
+from roost.services.endpoint_requests import Bounds, EndpointDraft
+from roost.testing.builders import make_model
+
+NEW = make_model(7, id="me/mine", source=Source("file", "/nowhere/mine.gguf"))
+
+
+async def test_pull_begins_a_download_once(office: Office) -> None:
+    models = office.services.models
+    assert models.get("tiny").fetch.state is FetchState.ABSENT
+
+    assert models.pull(MEMBER, "tiny").fetch.state is FetchState.FETCHING
+    office.cache.advance("test/model", 250)
+    item = models.pull(MEMBER, "test/model")
+
+    assert (item.fetch.done_bytes, item.fetch.percent, office.cache.requests) == (250, 25.0, 1)
+    office.cache.finish("test/model")
+    assert models.get("tiny").fetch.state is FetchState.READY
+
+
+async def test_keys_for_inference_do_not_pull(office: Office) -> None:
+    with pytest.raises(PermissionDenied):
+        office.services.models.pull(INFERENCE, "tiny")
+    assert office.cache.requests == 0
+
+
+async def test_admins_add_and_remove(office: Office) -> None:
+    models = office.services.models
+
+    added = await models.add(ADMIN, NEW)
+    assert added.model.id == "me/mine"
+    assert models.list()[-1] == added
+
+    await models.remove(ADMIN, "me/mine")
+    with pytest.raises(NotFound):
+        models.get("me/mine")
+    assert [event.kind for event in await office.events()] == ["model.added", "model.removed"]
+
+
+async def test_members_change_nothing(office: Office) -> None:
+    models = office.services.models
+    with pytest.raises(PermissionDenied):
+        await models.add(MEMBER, NEW)
+    with pytest.raises(PermissionDenied):
+        await models.remove(MEMBER, "test/model")
+    assert await office.events() == []
+
+
+async def test_an_unknown_engine_is_refused(office: Office) -> None:
+    with pytest.raises(BadRequest, match=r"Known engines: .*llama_cpp") as caught:
+        await office.services.models.add(ADMIN, make_model(7, engine="warp"))
+    assert caught.value.param == "engine"
+
+
+async def test_what_is_deployed_or_built_in_stays(office: Office) -> None:
+    models = office.services.models
+    await models.add(ADMIN, NEW)
+    made = await office.services.endpoints.create(
+        ADMIN, EndpointDraft(model="me/mine", hardware="1x_cpu", autoscaling=Bounds(1, 1))
+    )
+
+    with pytest.raises(Conflict, match=made.name):
+        await models.remove(ADMIN, "me/mine")
+    with pytest.raises(Conflict):
+        await models.remove(ADMIN, "tiny")
+
+    await office.services.endpoints.delete(ADMIN, made.id)
+    assert (await models.remove(ADMIN, "me/mine")).id == "me/mine"
