@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from roost.client.errors import NotConfigured
 from roost.config import client_environment, home_dir
 
-
 _REMEDY = "stop the server and start it with `roost serve --new-key`."
 
 

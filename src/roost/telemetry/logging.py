@@ -26,7 +26,7 @@ CONTENT_NAMES = frozenset({"prompt", "messages", "content", "body", "completion"
 """Fields that carry what users say to models."""
 
 _BEARER = re.compile(r"(?i)\b(bearer)\s+[^\s\"',;]+")
-_ISSUED_KEY = re.compile(r"\b(?:rk|sk)-[A-Za-z0-9_-]{16,}")
+_ISSUED_KEY = re.compile(r"\b(?:roost|sk)-[A-Za-z0-9_-]{32,}")
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@")
 
 

@@ -15,7 +15,6 @@ from roost._version import __version__
 from roost.domain.lifecycle import State
 from roost.domain.replica import ReplicaState
 
-
 RESULTS = ("ok", "failed")
 """How a reconcile pass ended; a lost compare-and-set is no failure."""
 

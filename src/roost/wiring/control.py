@@ -248,7 +248,7 @@ def _now() -> datetime:
 
 
 def _token() -> str:
-    return f"rk-{secrets.token_urlsafe(32)}"
+    return f"roost-{secrets.token_urlsafe()}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -34,7 +34,12 @@ class Server(uvicorn.Server):
     def __init__(self, site: Site) -> None:
         super().__init__(
             uvicorn.Config(
-                site.app, log_config=None, access_log=False, loop="none", timeout_graceful_shutdown=REQUEST_GRACE_S
+                site.app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                loop="none",
+                timeout_graceful_shutdown=REQUEST_GRACE_S,
             )
         )
         self.site = site

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from roost.telemetry.logging import CONTENT_NAMES, HIDDEN, SECRET_NAMES, configure, redact
 
+ISSUED = "roost-" + "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
@@ -46,7 +48,7 @@ def test_the_standard_library_logger_ends_in_the_same_stream(stream: io.StringIO
     configure("warning", process="gateway-0", stream=stream)
     log = logging.getLogger("some.library")
     log.info("not shown")
-    log.warning("worth %s", "reading", extra={"api_key": "rk-0123456789abcdefghij"})
+    log.warning("worth %s", "reading", extra={"api_key": ISSUED})
     [line] = lines(stream)
     assert line["event"] == "worth reading"
     assert line["api_key"] == HIDDEN
@@ -62,11 +64,12 @@ def test_levels_filter_structlog_too(stream: io.StringIO) -> None:
 def test_tracebacks_are_text_in_the_line_and_redacted(stream: io.StringIO) -> None:
     configure("info", process="control", stream=stream)
     try:
-        raise ValueError("Authorization: Bearer rk-0123456789abcdefghij")
+        raise ValueError(f"the key {ISSUED} is refused")
     except ValueError:
         logging.getLogger("x").exception("failed")
     assert "ValueError" in lines(stream)[0]["exception"]
-    assert "0123456789abcdefghij" not in stream.getvalue()
+    assert ISSUED not in stream.getvalue()
+    assert HIDDEN in stream.getvalue()
 
 
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES | CONTENT_NAMES))

@@ -19,8 +19,8 @@ def test_it_names_version_address_key_file_and_a_command_that_works_here() -> No
 
 
 def test_the_key_is_shown_only_when_it_was_made_now() -> None:
-    assert "rk-" not in banner(WELCOME)
-    assert "rk-new  (shown only now" in banner(replace(WELCOME, api_key="rk-new"))
+    assert "roost-" not in banner(WELCOME)
+    assert "roost-new  (shown only now" in banner(replace(WELCOME, api_key="roost-new"))
 
 
 def test_a_note_is_shown() -> None:

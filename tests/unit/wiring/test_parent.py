@@ -17,12 +17,12 @@ async def test_children_get_what_they_need_and_the_banner_comes_when_all_are_rea
     for child in (control, first, second):
         assert child.born["session"] == child.pid, "a terminal's Ctrl-C must not reach it"
     assert first.born["fd"] is not None
-    control.ready(api_key="rk-first", hardware="7x_cpu")
+    control.ready(api_key="roost-first", hardware="7x_cpu")
     first.ready()
     second.ready()
     line = await server.line("is serving at")
     assert line.endswith(f"http://127.0.0.1:{stage.port()}\n")
-    assert "rk-first" in await server.line("key")
+    assert "roost-first" in await server.line("key")
     assert "--hardware 7x_cpu" in await server.line("endpoints create")
 
 
