@@ -18,6 +18,7 @@ from roost.control.reconciler import Reconciler
 from roost.control.routes import RoutePublisher
 from roost.domain.endpoint import Autoscaling, Endpoint
 from roost.domain.hardware import Node, Resources
+from roost.domain.launch import LaunchSpec
 from roost.domain.lifecycle import DesiredState, State
 from roost.domain.model import Model, Source
 from roost.domain.replica import Replica
@@ -52,6 +53,25 @@ class Catalog:
         return {m.id: m for m in (WEIGHTLESS, WEIGHTY, EXTERNAL)}.get(id_or_alias)
 
 
+class Interrupted(Exception):
+    """The control plane died here."""
+
+
+class CuttableRuntime(MemoryRuntime):
+    """A runtime whose caller dies just before its orders arrive, while ``cut`` is set."""
+
+    cut = False
+
+    async def launch(self, spec: LaunchSpec, replica_id: str) -> None:
+        if self.cut:
+            raise Interrupted
+        await super().launch(spec, replica_id)
+
+    async def stop(self, replica_id: str, grace: timedelta) -> None:
+        if not self.cut:
+            await super().stop(replica_id, grace)
+
+
 class World:
     """One installation, stepped by hand. ``crash_control`` replaces everything that a process holds in memory."""
 
@@ -62,7 +82,7 @@ class World:
         self.uuids = SeededUuids(seed)
         self.store = MemoryStore()
         self.cache = MemoryCache()
-        self.runtime = MemoryRuntime(RuntimeSettings(Path("/nowhere"), INSTALLATION, zone="a"), nodes=nodes)
+        self.runtime = CuttableRuntime(RuntimeSettings(Path("/nowhere"), INSTALLATION, zone="a"), nodes=nodes)
         self.settings = PlanSettings(drain_deadline=timedelta(seconds=300), max_start_failures=3)
         self.run(self.store.open())
         self.terms = 0
@@ -138,6 +158,17 @@ class World:
         self.run(self.actuator.idle())
         self.run(self.publisher.refresh())
         return again
+
+    def pass_cut_short(self, endpoint_id: str) -> None:
+        """A pass that writes its intent; then the control plane dies, and none of its orders arrive."""
+        self.runtime.cut = True
+        try:
+            self.run(self.reconciler.run(endpoint_id))
+            self.run(self.actuator.idle())
+        except Interrupted:
+            pass
+        self.runtime.cut = False
+        self.crash_control()
 
     def passes(self, endpoint_id: str, most: int = 40) -> timedelta | None:
         """Passes until none is due at once and nothing changes."""
