@@ -11,6 +11,9 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from tests.integration.cli_bench import MODEL, Bench
+from typer.testing import CliRunner
+
+from roost.cli.main import app
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -256,15 +259,8 @@ def test_an_answer_that_breaks_off_is_printed_as_far_as_it_came(bench: Bench) ->
 
 def test_without_a_server_every_command_says_how_to_get_one(tmp_path: Path) -> None:
     env = {"ROOST_BASE_URL": None, "ROOST_API_KEY": None, "ROOST_HOME": str(tmp_path)}
-    for command in (
-        ["whoami"],
-        ["endpoints", "list"],
-        ["models", "list"],
-        ["keys", "list"],
-        ["events"],
-        ["chat", "e", "x"],
-    ):
-        result = CliRunner(env=env).invoke(app, command)
+    for command in ("whoami", "endpoints list", "models list", "keys list", "events", "chat e x"):
+        result = CliRunner(env=env).invoke(app, command.split())
         assert result.exit_code == 1
         assert "roost serve" in result.stderr
 

@@ -81,7 +81,7 @@ def chat(
     )
     if message is None and sys.stdin.isatty():
         session.out.note("Ctrl-C ends an answer, Ctrl-D the conversation.")
-        talk.run(_read_lines())
+        talk.run(read_lines())
         return
     text = sys.stdin.read().strip() if message is None else message
     if not text:
@@ -129,7 +129,7 @@ class Conversation:
         out.note(f"[{summary(answer)}]")
 
 
-def _read_lines(ask: Callable[[str], str] = input) -> Iterable[str]:
+def read_lines(ask: Callable[[str], str] = input) -> Iterable[str]:
     """Lines typed at the terminal until Ctrl-D; Ctrl-C at the prompt drops the line."""
     _edit_lines()
     while True:
