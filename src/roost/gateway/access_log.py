@@ -6,7 +6,8 @@ Written by the gateway at the end of each request. It must never hold a prompt, 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+import time
+from functools import lru_cache
 from pathlib import Path
 
 import orjson
@@ -66,20 +67,32 @@ class AccessLog:
 
 def _line(entry: Entry) -> bytes:
     at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry
-    return orjson.dumps(
-        {
-            "at": datetime.fromtimestamp(at, UTC),
-            "request_id": request_id.decode("latin-1"),
-            "method": method.decode("latin-1"),
-            "path": path.decode("latin-1"),
-            "status": status,
-            "endpoint": endpoint,
-            "replica": replica,
-            "key": key,
-            "seconds": round(seconds, 6),
-            "first_byte_seconds": round(first, 6) if first is not None else None,
-            "sent_bytes": sent,
-            "outcome": outcome,
-        },
-        option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z,
+    whole = int(at)
+    return (
+        b'{"at":"%b.%03dZ","request_id":"%b","method":"%b","path":%b,"status":%d,"endpoint":%b,"replica":%b,"key":%b,'
+        b'"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"outcome":"%b"}\n'
+    ) % (
+        _second(whole),
+        (at - whole) * 1000,
+        request_id,
+        method,
+        _json(path),
+        status,
+        _json(endpoint),
+        _json(replica),
+        _json(key),
+        seconds,
+        b"%.6f" % first if first is not None else b"null",
+        sent,
+        outcome.encode(),
     )
+
+
+@lru_cache(maxsize=4)
+def _second(whole: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()
+
+
+@lru_cache(maxsize=4096)
+def _json(text: str | bytes | None) -> bytes:
+    return orjson.dumps(text.decode("latin-1") if isinstance(text, bytes) else text)

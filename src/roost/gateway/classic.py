@@ -16,30 +16,36 @@ _LLAMA_NAMES = {"repetition_penalty": "repeat_penalty"}
 class Adapted:
     """How a request goes upstream. ``changed`` tells that ``body`` is no longer what the client sent; ``aggregate``
     that a stream is asked for where the client wants one answer; ``classic_logprobs`` that the client asked for an
-    integer number of logprobs in chat; ``wants_usage_chunk`` that it asked for the extra usage chunk."""
+    integer number of logprobs in chat; ``wants_usage_chunk`` that it asked for the extra usage chunk; ``classic`` that
+    it is one of the classic SDKs."""
 
-    __slots__ = ("aggregate", "body", "changed", "classic_logprobs", "stream", "wants_usage_chunk")
+    # Defaults stand in the class: most requests change nothing, and this is made for each.
+    changed = False
+    stream = False
+    aggregate = False
+    classic_logprobs = False
+    wants_usage_chunk = False
 
-    def __init__(self, body: dict[str, Any]) -> None:
+    def __init__(self, body: dict[str, Any], *, classic: bool) -> None:
         self.body = body
-        self.changed = False
-        self.stream = body.get("stream") is True
-        self.aggregate = False
-        self.classic_logprobs = False
+        self.classic = classic
+        if body.get("stream") is True:
+            self.stream = True
         options = body.get("stream_options")
-        self.wants_usage_chunk = isinstance(options, dict) and options.get("include_usage") is True
+        if options is not None:
+            self.wants_usage_chunk = isinstance(options, dict) and options.get("include_usage") is True
 
 
 def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic: bool) -> Adapted:
     """What to send to ``endpoint`` for the client's ``body``."""
-    adapted = Adapted(body)
+    adapted = Adapted(body, classic=classic)
     if endpoint.served_model is not None and body.get("model") != endpoint.served_model:
         _change(adapted, model=endpoint.served_model)
     if kind is not Kind.CHAT and kind is not Kind.COMPLETIONS:
         return adapted
     if kind is Kind.CHAT:
         logprobs = body.get("logprobs")
-        if type(logprobs) is int:
+        if logprobs is not None and type(logprobs) is int:
             adapted.classic_logprobs = logprobs > 0
             _change(adapted, logprobs=logprobs > 0)
             if logprobs > 0:

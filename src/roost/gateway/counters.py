@@ -2,13 +2,14 @@
 
 Each worker writes the int64 cells of its own file ``run/counters-<index>``; any worker reads all files and renders the
 sum. Counters go on over a worker's restart; gauges count only while their writer lives. It must never be slow to write:
-an update is one addition in a mapped array.
+an update is one addition in a list, copied to the mapped file once a second.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,20 +49,23 @@ CONNECTIONS, IN_FLIGHT, HELD_NOW = range(GAUGE, SECONDS)
 
 
 class Counters:
-    """This worker's cells. ``cells`` may be added to directly, by the constants above."""
+    """This worker's cells. ``cells`` may be added to directly, by the constants above; ``publish`` shows them."""
 
     def __init__(self, path: Path) -> None:
         self._map = _open(path)
-        self.cells: memoryview = memoryview(self._map).cast("q")
-        cells = self.cells
-        if cells[0] != LAYOUT:
-            for index in range(SIZE):
-                cells[index] = 0
-            cells[0] = LAYOUT
-        cells[1] = os.getpid()
-        cells[2] = started_at(os.getpid()) or 0
-        for index in range(GAUGE, SECONDS):
-            cells[index] = 0
+        cells = array("q", self._map[:])
+        self.cells: list[int] = list(cells) if cells[0] == LAYOUT else [LAYOUT] + [0] * (SIZE - 1)
+        self.cells[1] = os.getpid()
+        self.cells[2] = started_at(os.getpid()) or 0
+        self._reset_gauges()
+        self.publish()
+
+    def publish(self) -> None:
+        """Show the numbers to the other workers."""
+        self._map[:] = array("q", self.cells).tobytes()
+
+    def _reset_gauges(self) -> None:
+        self.cells[GAUGE:SECONDS] = [0] * len(GAUGES)
 
     def request(self, kind: int, outcome: int, seconds: float) -> None:
         """Count an answered request: ``outcome`` is the status' first digit, 6 for a client that hung up."""
@@ -79,9 +83,8 @@ class Counters:
 
     def close(self) -> None:
         """Give the gauges back and unmap the file."""
-        for index in range(GAUGE, SECONDS):
-            self.cells[index] = 0
-        self.cells.release()
+        self._reset_gauges()
+        self.publish()
         self._map.close()
 
 

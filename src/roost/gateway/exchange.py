@@ -36,8 +36,8 @@ QUIET_S = 15.0
 MAX_CRASHES = 2
 """A request present at this many crashes is not tried again: it may be what causes them."""
 
-DROPPED = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"x-request-id", b"trailer")
-"""Response headers that belong to one connection only, or are the gateway's to set."""
+MAX_JOINED = 16 * 1024
+"""Bodies up to this many bytes are copied behind the head, so that one write sends both."""
 
 _PINGS = re.compile(rb"(?:[0-9A-Fa-f]+\r\n(?::[^\r\n]*(?:\r\n|\n){1,2})+\r\n)+")
 
@@ -45,30 +45,23 @@ _PINGS = re.compile(rb"(?:[0-9A-Fa-f]+\r\n(?::[^\r\n]*(?:\r\n|\n){1,2})+\r\n)+")
 class Exchange:
     """A request, its place in the queue or on a replica, and its answer so far."""
 
-    __slots__ = (
-        "_adapted",
-        "_collected",
-        "_connection",
-        "_crashes",
-        "_first",
-        "_front",
-        "_gateway",
-        "_last",
-        "_payload",
-        "_pending",
-        "_reframed",
-        "_replica",
-        "_sent",
-        "_sent_at",
-        "_status",
-        "_stream",
-        "_task",
-        "_where",
-        "book",
-        "deadline",
-        "done",
-        "request",
-    )
+    # Defaults stand in the class, since most requests need few of them and one of these is made for each.
+    deadline = 0.0
+    done = False
+    _replica: ReplicaBook | None = None
+    _where: str | None = None
+    _connection: Connection | None = None
+    _task: asyncio.Task[None] | None = None
+    _crashes = 0
+    _sent = 0
+    _sent_at = 0.0
+    _first: float | None = None
+    _status = 0
+    _pending = b""
+    _last = b""
+    _stream = False
+    _reframed: Reframed | None = None
+    _collected: Collected | None = None
 
     def __init__(self, gateway: Gateway, front: Front, request: Request, book: EndpointBook, adapted: Adapted) -> None:
         self._gateway = gateway
@@ -77,22 +70,6 @@ class Exchange:
         self.book = book
         self._adapted = adapted
         self._payload = b""
-        self.deadline = 0.0
-        self.done = False
-        self._replica: ReplicaBook | None = None
-        self._where: str | None = None
-        self._connection: Connection | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._crashes = 0
-        self._sent = 0
-        self._sent_at = 0.0
-        self._first: float | None = None
-        self._status = 0
-        self._pending = b""
-        self._last = b""
-        self._stream = False
-        self._reframed: Reframed | None = None
-        self._collected: Collected | None = None
 
     # ---- the way to a replica
 
@@ -100,7 +77,7 @@ class Exchange:
         """Send the request (``raw`` is the body as the client sent it), or hold it."""
         book, gateway = self.book, self._gateway
         book.last_at = gateway.wall()
-        self._payload = encode(self._adapted.body) if self._adapted.changed else raw
+        self._payload = raw if not self._adapted.changed else encode(self._adapted.body)
         replica = None if book.held else self._pick()
         if replica is not None:
             self._send_to(replica)
@@ -168,18 +145,17 @@ class Exchange:
         self._connection = connection
         self._where = replica.id
         self._sent_at = self._gateway.now()
-        name = self.book.route.api_key_env
-        key = secret(name) if name is not None else None
         payload = self._payload
-        head = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-            replica.heads[self.request.kind],
-            b"authorization: Bearer %b\r\n" % key.encode() if key is not None else b"",
-            self.request.id,
-            len(payload),
-        )
-        if len(payload) <= 65536:
-            connection.send(self, head + payload)
+        size = len(payload)
+        start = replica.heads[self.request.kind]
+        name = self.book.route.api_key_env
+        if name is not None:
+            start += _authorization(name)
+        if size <= MAX_JOINED:
+            head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (start, self.request.id, size, payload)
+            connection.send(self, head)
         else:
+            head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, self.request.id, size)
             connection.send(self, head)
             connection.write(payload)
         if self._front.full:
@@ -221,7 +197,7 @@ class Exchange:
         """The upstream's head: decide how its body goes on."""
         request, adapted, kind = self.request, self._adapted, self.request.kind
         self._status = head.status
-        classic = (kind is Kind.CHAT or kind is Kind.COMPLETIONS) and request.classic
+        classic = adapted.classic and (kind is Kind.CHAT or kind is Kind.COMPLETIONS)
         if head.status >= 300 or adapted.aggregate or ((classic or adapted.classic_logprobs) and not adapted.stream):
             self._collected = Collected(head, adapted, chat=kind is Kind.CHAT, classic=classic)
             return False
@@ -232,22 +208,20 @@ class Exchange:
             splice = LogprobsStream(splice) if adapted.classic_logprobs else splice
         framed = head.length >= 0 or (head.chunked and not request.http10)
         if framed and splice is None:
-            self._pending = self._head(head, DROPPED)
+            self._pending = self._head(head, framed=True)
             return True
         if request.http10:
             request.close = True
         self._reframed = Reframed(chunked=not request.http10, splice=splice)
-        head_bytes = self._head(head, (*DROPPED, b"content-length", b"transfer-encoding"))
+        head_bytes = self._head(head, framed=False)
         self._pending = head_bytes if request.http10 else head_bytes[:-2] + b"transfer-encoding: chunked\r\n\r\n"
         return False
 
-    def _head(self, head: ResponseHead, without: tuple[bytes, ...]) -> bytes:
+    def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
         request = self.request
-        status_end = head.raw.find(b"\r\n")
-        return b"HTTP/1.1%b%b\r\n%bx-request-id: %b\r\n\r\n" % (
-            head.raw[8 : status_end if status_end >= 0 else None],
-            head.lines_without(without),
-            connection_line(request.close or self._gateway.draining, request.http10),
+        return b"HTTP/1.1%b\r\n%bx-request-id: %b\r\n\r\n" % (
+            head.relayed(framed=framed),
+            b"connection: close\r\n" if request.close else connection_line(self._gateway.draining, request.http10),
             request.id,
         )
 
@@ -261,7 +235,7 @@ class Exchange:
                 return
             self._first = self._gateway.now()
             data = self._pending + data
-            self._pending = b""
+            self._pending = self._payload = b""
         self._last = data
         self._sent += len(data)
         self._front.transport.write(data)
@@ -440,3 +414,8 @@ class Exchange:
 
     def on_request_body(self) -> None:
         """The request was complete from the start."""
+
+
+def _authorization(variable: str) -> bytes:
+    key = secret(variable)
+    return b"authorization: Bearer %b\r\n" % key.encode() if key is not None else b""

@@ -194,9 +194,13 @@ class Front(asyncio.Protocol):
         self._head_seen = 0
         headers = request.headers
         request.method = parser.get_method()
-        request.close = not parser.should_keep_alive()
-        request.id = sane_id(headers.get(b"x-request-id")) or self._gateway.next_id()
-        refusal = self._check(request, parser.get_http_version())
+        given = headers.get(b"x-request-id")
+        request.id = (sane_id(given) if given is not None else None) or self._gateway.next_id()
+        if parser.should_keep_alive() and b"connection" not in headers:
+            refusal = self._check(request)  # only HTTP/1.1 keeps a connection without a word
+        else:
+            request.close = not parser.should_keep_alive()
+            refusal = self._check_version(request, parser.get_http_version()) or self._check(request)
         if refusal is not None:
             self._refuse_early(request, refusal)
         if b"expect" in headers:
@@ -231,22 +235,28 @@ class Front(asyncio.Protocol):
 
     # ---- parsing's exceptions
 
-    def _check(self, request: Request, version: str) -> Refusal | None:
+    def _check_version(self, request: Request, version: str) -> Refusal | None:
+        if version == "1.1":
+            return None
+        coded = b"transfer-encoding" in request.headers
+        if version != "1.0" or coded:
+            request.close = True
+            return _VERSION if not coded else _FRAMING
+        request.http10 = True
+        return None
+
+    def _check(self, request: Request) -> Refusal | None:
         headers = request.headers
-        coded = b"transfer-encoding" in headers
-        if version != "1.1":
-            if version != "1.0" or coded:
-                request.close = True
-                return _VERSION if not coded else _FRAMING
-            request.http10 = True
         try:
             request.classify()
         except ValueError:
             request.close = True
             return _TARGET
-        request.chunked = coded
-        if b"content-length" in headers:
-            request.length = int(headers[b"content-length"])
+        length = headers.get(b"content-length")
+        if length is None:
+            request.chunked = b"transfer-encoding" in headers
+        else:
+            request.length = int(length)
             if request.length > self._gateway.settings.max_body_bytes:
                 request.close = True
                 return self._gateway.too_large

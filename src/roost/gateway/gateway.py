@@ -77,7 +77,7 @@ class Gateway:
         )
         self._known: dict[bytes, RouteKey] = {}
         self._ids = itertools.count()
-        self._id_prefix = f"req-{index}{int(wall() * 1000):x}-"
+        self._id_prefix = b"req-%d%x-" % (index, int(wall() * 1000))
         self._timer: asyncio.TimerHandle | None = None
         self._log_full = False
 
@@ -153,7 +153,7 @@ class Gateway:
 
     def next_id(self) -> bytes:
         """A fresh request id."""
-        return b"%b%x" % (self._id_prefix.encode(), next(self._ids))
+        return b"%b%x" % (self._id_prefix, next(self._ids))
 
     def authenticate(self, authorization: bytes | None) -> RouteKey | Refusal:
         """The key of a request; digests are computed once per key and table."""
@@ -256,6 +256,7 @@ class Gateway:
         self.control_pool.sweep(now)
         for front in list(self.fronts):
             front.sweep(now)
+        self.counters.publish()
         self._flush(self.log.flush)
 
     def _flush(self, write: Callable[[], None]) -> None:

@@ -92,6 +92,7 @@ class MetricsPage:
         if self._done:
             return
         self._done = True
+        self._gateway.counters.publish()
         page = counters.render(counters.read_all(self._gateway.settings.run_dir))
         if self._status == 200:
             page += b"".join(self._pieces)

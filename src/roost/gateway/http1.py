@@ -15,7 +15,6 @@ MAX_HELD_CHUNK = 64 * 1024
 """An incomplete chunk up to this many bytes is held back, so that relayed bytes end on a chunk boundary."""
 _MAX_SIZE_LINE = 256
 
-_BAD_LINE = re.compile(rb"\r\n(?![!#$%&'*+\-.^_`|~0-9A-Za-z]+:)")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
@@ -23,24 +22,48 @@ class BrokenResponse(Exception):
     """The upstream's bytes are not an HTTP/1 response, or break off or contradict themselves."""
 
 
-class ResponseHead:
-    """A parsed response head: ``raw`` ends before the empty line. ``length`` is -1 when not announced."""
+HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer", b"x-request-id"))
+"""Response headers that belong to one connection only, or are the gateway's to set."""
 
-    __slots__ = ("chunked", "keep_alive", "length", "lower", "raw", "status")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)")
+_WATCHED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"content-type", b"retry-after"}
+_KNOWN_LINES: dict[bytes, tuple[bytes, bytes] | None] = {}  # header lines seen before; None: nothing to look at
+_KNOWN_STATUS: dict[bytes, tuple[int, int]] = {}
+_MAX_KNOWN = 2000
+_PLAIN = (b"", b"")
+
+
+class ResponseHead:
+    """A parsed response head. ``raw`` ends before the empty line; ``length`` is -1 when not announced."""
+
+    __slots__ = ("_plain", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
 
     def __init__(self, raw: bytes) -> None:
-        if raw[:7] != b"HTTP/1." or raw[8:9] != b" " or not raw[9:12].isdigit() or raw[12:13] not in (b" ", b"\r", b""):
-            raise BrokenResponse("the status line is not HTTP/1")
-        breaks = raw.count(b"\r\n")
-        if raw.count(b"\n") != breaks or raw.count(b"\r") != breaks or b"\0" in raw or _BAD_LINE.search(raw):
-            raise BrokenResponse("a header line is malformed")
+        """Parse. Raises ``BrokenResponse``."""
         self.raw = raw
-        self.lower = lower = raw.lower()
-        self.status = int(raw[9:12])
+        self.lines = lines = raw.split(b"\r\n")
+        first = lines[0]
+        self.status, minor = _KNOWN_STATUS.get(first) or _parse_status(first)
+        self._plain = True
+        self._watched: dict[bytes, bytes] = {}
+        watched = self._watched
+        known = _KNOWN_LINES
+        for line in lines:
+            if line is first:
+                continue
+            found = known.get(line, _PLAIN)
+            if found is _PLAIN:
+                found = _parse_line(line)
+            if found is not None:
+                name, value = found
+                if name in watched or name in HOP_BY_HOP:
+                    self._watch(name, value)
+                else:
+                    watched[name] = value
         self.length = -1
         self.chunked = False
-        length = self.value(b"content-length")
-        coding = self.value(b"transfer-encoding")
+        length, coding = watched.get(b"content-length"), watched.get(b"transfer-encoding")
         if length is not None:
             if coding is not None or not length.isdigit() or len(length) > 15:
                 raise BrokenResponse("the body's length is ambiguous")
@@ -49,45 +72,54 @@ class ResponseHead:
             if coding != b"chunked":
                 raise BrokenResponse("the transfer coding is not chunked")
             self.chunked = True
-        connection = self.value(b"connection") if b"\r\nconnection:" in lower else None
-        self.keep_alive = connection != b"close" if raw[7:8] == b"1" else connection == b"keep-alive"
+        connection = watched.get(b"connection")
+        self.keep_alive = connection != b"close" if minor else connection == b"keep-alive"
+
+    def _watch(self, name: bytes, value: bytes) -> None:
+        if self._watched.setdefault(name, value) != value and name != b"x-request-id":
+            raise BrokenResponse(f"{name.decode()} is there twice")
+        if name in HOP_BY_HOP:
+            self._plain = False
 
     def value(self, name: bytes) -> bytes | None:
-        """The value of the header ``name`` (lower case), in lower case; None when absent.
+        """The value of one of the headers the gateway looks at, in lower case; None when absent."""
+        return self._watched.get(name)
 
-        Raises ``BrokenResponse`` when it stands there twice with different values.
-        """
-        lower = self.lower
-        start = lower.find(b"\r\n" + name + b":")
-        if start < 0:
-            return None
-        value = self._at(start, len(name))
-        last = lower.rfind(b"\r\n" + name + b":")
-        if last != start and self._at(last, len(name)) != value:
-            raise BrokenResponse(f"{name.decode()} is there twice")
-        return value
+    def relayed(self, *, framed: bool) -> bytes:
+        """Status and header lines as they go to the client (after ``HTTP/1.1``, without the last line end), without
+        what belongs to this connection and, unless ``framed``, without the body's framing."""
+        if self._plain and framed:
+            return self.raw[8:]
+        kept = [self.lines[0][8:]]
+        for line in self.lines[1:]:
+            name = line[: line.find(b":")].lower()
+            if name not in HOP_BY_HOP and (framed or name not in (b"content-length", b"transfer-encoding")):
+                kept.append(line)
+        return b"\r\n".join(kept)
 
-    def _at(self, start: int, width: int) -> bytes:
-        end = self.lower.find(b"\r\n", start + 2)
-        return self.lower[start + width + 3 : end if end >= 0 else None].strip(b" \t")
 
-    def lines_without(self, names: tuple[bytes, ...]) -> bytes:
-        """The header lines (each begins with CR LF) without those named (lower case)."""
-        start = self.raw.find(b"\r\n")
-        if start < 0:
-            return b""
-        raw, lower = self.raw[start:], self.lower[start:]
-        for name in names:
-            needle = b"\r\n" + name + b":"
-            at = lower.find(needle)
-            while at >= 0:
-                end = lower.find(b"\r\n", at + 2)
-                if end < 0:
-                    end = len(lower)
-                raw = raw[:at] + raw[end:]
-                lower = lower[:at] + lower[end:]
-                at = lower.find(needle)
-        return raw
+def _parse_status(line: bytes) -> tuple[int, int]:
+    # The status and the minor version.
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise BrokenResponse("the status line is not HTTP/1")
+    found = int(match[2]), int(match[1])
+    if len(_KNOWN_STATUS) < _MAX_KNOWN and len(line) <= 100:
+        _KNOWN_STATUS[line] = found
+    return found
+
+
+def _parse_line(line: bytes) -> tuple[bytes, bytes] | None:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BrokenResponse("a header line is malformed")
+    name = match[1].lower()
+    found = (name, match[2].rstrip(b" \t").lower()) if name in _WATCHED else None
+    if len(line) <= 200:
+        if len(_KNOWN_LINES) >= _MAX_KNOWN:
+            _KNOWN_LINES.clear()
+        _KNOWN_LINES[line] = found
+    return found
 
 
 class Body(Protocol):

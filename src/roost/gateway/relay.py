@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from roost.gateway import counters
 from roost.gateway.answers import Refusal, connection_line
-from roost.gateway.exchange import DROPPED
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import Request
 from roost.gateway.shaping import Reframed
@@ -152,22 +151,14 @@ class Relay:
         close = request.close or self._gateway.draining or not request.complete
         framed = head.length >= 0 or (head.chunked and not request.http10) or head.status in (204, 304)
         raw = framed or request.method == b"HEAD"
-        without = DROPPED if raw else (*DROPPED, b"content-length", b"transfer-encoding")
         ending = b""
         if not raw:
             self._reframed = Reframed(chunked=not request.http10)
             close = request.close = request.close or request.http10
             ending = b"" if request.http10 else b"transfer-encoding: chunked\r\n"
-        cut = head.raw.find(b"\r\n")
         self._write(
-            b"HTTP/1.1%b%b\r\n%b%bx-request-id: %b\r\n\r\n"
-            % (
-                head.raw[8 : cut if cut >= 0 else None],
-                head.lines_without(without),
-                ending,
-                connection_line(close, request.http10),
-                request.id,
-            )
+            b"HTTP/1.1%b\r\n%b%bx-request-id: %b\r\n\r\n"
+            % (head.relayed(framed=raw), ending, connection_line(close, request.http10), request.id)
         )
         return raw
 

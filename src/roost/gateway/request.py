@@ -45,46 +45,33 @@ class Request:
     """One request. ``headers`` holds names in lower case; ``body`` the pieces that have arrived; ``complete`` that all
     have. ``key`` is set once the caller is known."""
 
-    __slots__ = (
-        "body",
-        "chunked",
-        "close",
-        "complete",
-        "headers",
-        "http10",
-        "id",
-        "key",
-        "kind",
-        "length",
-        "method",
-        "path",
-        "received",
-        "refusal",
-        "started",
-        "target",
-    )
+    # Defaults stand in the class: one of these is made for each request.
+    method = b""
+    target = b""
+    path = b""
+    kind = Kind.RELAY
+    http10 = False
+    close = False
+    chunked = False
+    length = 0
+    received = 0
+    complete = False
+    id = b""
+    key: RouteKey | None = None
+    refusal: Refusal | None = None
 
     def __init__(self, started: float) -> None:
         self.started = started
-        self.method = b""
-        self.target = b""
-        self.path = b""
         self.headers: dict[bytes, bytes] = {}
-        self.kind = Kind.RELAY
-        self.http10 = False
-        self.close = False
-        self.chunked = False
-        self.length = 0
         self.body: list[bytes] = []
-        self.received = 0
-        self.complete = False
-        self.id = b""
-        self.key: RouteKey | None = None
-        self.refusal: Refusal | None = None
 
     def classify(self) -> None:
         """Set ``path`` and ``kind`` from ``target``, which becomes origin-form. Raises ``ValueError``."""
         target = self.target
+        kind = KINDS.get(target)
+        if kind is not None:
+            self.path, self.kind = target, kind
+            return
         if not target.startswith(b"/") and target != b"*":
             parts = urlsplit(target)
             if parts.scheme not in (b"http", b"https"):
