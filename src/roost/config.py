@@ -127,6 +127,12 @@ def client_environment() -> tuple[str | None, str | None]:
     return secret("ROOST_BASE_URL"), secret("ROOST_API_KEY")
 
 
+def engine_environment() -> dict[str, str]:
+    """What engines inherit: the environment of this process without Roost's own variables, some of which are secrets
+    that engines have no business with."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
+
+
 def package_index_url() -> str | None:
     """The Python package index that pip is told to use by ``PIP_INDEX_URL``; None when unset or empty."""
     return os.environ.get("PIP_INDEX_URL") or None
@@ -216,6 +222,7 @@ __all__ = [
     "HardwarePrice",
     "Settings",
     "client_environment",
+    "engine_environment",
     "home_dir",
     "load",
     "package_index_url",

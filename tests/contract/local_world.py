@@ -14,11 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from roost.config import engine_environment
 from roost.domain.hardware import Resources
 from roost.domain.launch import LaunchSpec
 from roost.domain.replica import RuntimeState
 from roost.runtimes.base import Runtime, RuntimeSettings
-from roost.runtimes.local import LocalRuntime, inherited_environment
+from roost.runtimes.local import LocalRuntime
 from roost.runtimes.memory import GIB
 from roost.runtimes.supervision import process
 from roost.testing.runtime_contract import GONE, PATIENCE_S, THREADS, ZONE, RuntimeHarness, reach
@@ -35,7 +36,7 @@ class LocalWorld(RuntimeHarness):
         self.settings = RuntimeSettings(home, installation, ZONE)
         self.resources = Resources(threads=THREADS, memory_bytes=GIB)
         self.mark = secrets.token_hex(8)
-        self.environment = {**inherited_environment(), WORLD: self.mark}
+        self.environment = {**engine_environment(), WORLD: self.mark}
         self.stop_margin = timedelta(seconds=10)
         self.runtimes: list[LocalRuntime] = []
 

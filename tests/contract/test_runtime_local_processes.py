@@ -69,7 +69,7 @@ async def test_the_record_tells_what_is_needed_and_no_secret(world: LocalWorld) 
 async def test_roost_variables_are_not_inherited_by_engines(tmp_path: Path) -> None:
     code = (
         "import os;"
-        "from roost.runtimes.local import inherited_environment as inherited;"
+        "from roost.config import engine_environment as inherited;"
         "assert 'ROOST_API_KEY' in os.environ and 'ROOST_API_KEY' not in inherited();"
         "assert inherited()['OTHER'] == 'kept'"
     )

@@ -61,21 +61,25 @@ class HttpProber:
         self._tls = httpx.create_ssl_context()
 
     def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
+        """Begin to probe; a no-op while the replica is known."""
         if replica_id in self._proofs:
             return
         self._proofs[replica_id] = Proof(False)
         self._tasks[replica_id] = asyncio.create_task(self._run(replica_id, address, probe, api_key_env))
 
     def proof(self, replica_id: str) -> Proof | None:
+        """What is known; None when no probe was started."""
         return self._proofs.get(replica_id)
 
     def forget(self, replica_id: str) -> None:
+        """End probing and forget the replica."""
         self._proofs.pop(replica_id, None)
         task = self._tasks.pop(replica_id, None)
         if task is not None:
             task.cancel()
 
     async def close(self) -> None:
+        """End all probing."""
         tasks = list(self._tasks.values())
         for replica_id in list(self._tasks):
             self.forget(replica_id)

@@ -50,10 +50,12 @@ class Draft:
     wakes: list[timedelta] = field(default_factory=list)
 
     def write(self, replica: Replica) -> None:
+        """Change the replica's row."""
         self.changed[replica.id] = replica
         self.alive[replica.id] = replace(self.alive[replica.id], replica=replica)
 
     def in_state(self, *states: ReplicaState) -> list[ReplicaFacts]:
+        """The replicas whose rows are in one of the states."""
         return [facts for facts in self.alive.values() if facts.replica.state in states]
 
     def terminate(self, replica: Replica, reason: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
 import sys
@@ -21,6 +20,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from roost.config import engine_environment
 from roost.domain.errors import InvalidSettings
 from roost.domain.hardware import Node, Resources
 from roost.domain.launch import LISTEN, LaunchSpec
@@ -37,12 +37,6 @@ _log = logging.getLogger(__name__)
 
 ACCELERATOR = "cpu"
 _ADOPTION_S = 10.0
-
-
-def inherited_environment() -> dict[str, str]:
-    """What engines inherit: the environment of this process without Roost's own variables, some of which are
-    secrets that engines have no business with."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
 
 
 class LocalRuntime:
@@ -69,7 +63,7 @@ class LocalRuntime:
         self._settings = settings
         self._paths = LocalPaths(settings.home)
         self._total = resources
-        self._environment = inherited_environment() if environment is None else dict(environment)
+        self._environment = engine_environment() if environment is None else dict(environment)
         self._nonce = nonce
         self._platform = platform
         self._stop_margin = stop_margin
