@@ -63,7 +63,8 @@ def explain(error: CommandFailed | Interrupted | ClientError | RoostError) -> Re
     if isinstance(error, CommandFailed):
         return Report("\n".join((f"Error: {error.message}", *error.lines)), error.code)
     if isinstance(error, ApiError):
-        about = f" (request {error.request_id})" if error.request_id and error.status >= 500 else ""
+        wanted = error.request_id is not None and error.status >= 500 and error.request_id not in error.message
+        about = f" (request {error.request_id})" if wanted else ""
         return Report(f"Error: {error.message}{about}", code_of_status(error.status))
     code = ExitCode.UNREACHABLE if isinstance(error, ConnectionFailed | ServerUnreachable) else ExitCode.ERROR
     return Report(f"Error: {error.message}", code)

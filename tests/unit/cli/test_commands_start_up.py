@@ -149,7 +149,8 @@ def test_an_unknown_command_is_a_mistake_of_usage() -> None:
         (NotConfigured("Where?"), 1, "Error: Where?"),
         (InvalidSettings("port?"), 1, "Error: port?"),
         (ApiError("No key.", status=401), 4, "Error: No key."),
-        (ApiError("Broken.", status=500, request_id="r"), 1, "Error: Broken. (request r)"),
+        (ApiError("Broken.", status=500, request_id="req-2"), 1, "Error: Broken. (request req-2)"),
+        (ApiError("Broken, see req-1.", status=500, request_id="req-1"), 1, "Error: Broken, see req-1."),
         (ApiError("Bad.", status=400, request_id="r"), 1, "Error: Bad."),
     ],
 )
