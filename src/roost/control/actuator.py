@@ -21,7 +21,7 @@ from roost.domain.launch import LaunchSpec
 from roost.domain.model import Model
 from roost.domain.replica import Failure, Replica, ReplicaState
 from roost.engines.base import LaunchRequest
-from roost.engines.registry import engine
+from roost.engines.registry import engine, names
 from roost.models.base import Cache
 from roost.policy.facts import Facts, Note, Plan, Stop
 from roost.runtimes.base import Runtime
@@ -68,6 +68,8 @@ class Actuator:
         """Carry out ``plan``. Raises ``VersionConflict`` (nothing done) when somebody else wrote the status."""
         endpoint = facts.endpoint
         model = self._catalog.get(endpoint.spec.model)
+        if model is not None and model.engine not in names():
+            model = None
         launches = [self._prepare(facts, model, placement, now) for placement in plan.launch]
         notes = (*plan.notes, *(launch.note for launch in launches))
         await self._store.apply(

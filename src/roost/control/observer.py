@@ -16,7 +16,7 @@ from roost.domain.endpoint import Endpoint
 from roost.domain.hardware import HardwarePrice
 from roost.domain.model import Fetch, FetchState, Model
 from roost.domain.replica import ExitInfo, Failure, Replica, ReplicaState, RuntimeState, RuntimeStatus
-from roost.engines.registry import engine
+from roost.engines.registry import engine, names
 from roost.models.base import Cache
 from roost.policy.facts import Facts, ReplicaFacts
 from roost.policy.placement import configurations
@@ -64,6 +64,9 @@ class Observer:
         if endpoint is None:
             return None
         model = self._catalog.get(endpoint.spec.model)
+        lack = _lack(endpoint.spec.model, model)
+        if lack is not None:
+            model = None
         managed = model is None or engine(model.engine).capabilities(model).managed
         rows = await self._store.replicas(endpoint_id)
         replicas = [await self._replica(row, model, managed=managed) for row in rows]
@@ -71,7 +74,7 @@ class Observer:
         return Facts(
             endpoint=endpoint,
             replicas=tuple(replicas),
-            fetch=self._fetch(endpoint, model),
+            fetch=self._fetch(endpoint, model, lack),
             hardware=configurations(nodes, self._prices).get(endpoint.spec.hardware),
             nodes=nodes,
             managed=managed,
@@ -79,11 +82,10 @@ class Observer:
             shutting_down=shutting_down,
         )
 
-    def _fetch(self, endpoint: Endpoint, model: Model | None) -> Fetch:
+    def _fetch(self, endpoint: Endpoint, model: Model | None, lack: str | None) -> Fetch:
         if model is not None:
             return self._cache.status(model)
-        error = f"{endpoint.spec.model} is no longer in the catalog; add it again with `roost models add`."
-        return Fetch(endpoint.spec.model, FetchState.FAILED, error_code="source_missing", error=error, retryable=False)
+        return Fetch(endpoint.spec.model, FetchState.FAILED, error_code="source_missing", error=lack, retryable=False)
 
     async def _replica(self, row: Replica, model: Model | None, *, managed: bool) -> ReplicaFacts:
         observed = await self._runtime.status(row.id) if managed else _external(row, model)
@@ -107,6 +109,15 @@ class Observer:
             failure=failure,
             in_flight=in_flight,
         )
+
+
+def _lack(model_id: str, model: Model | None) -> str | None:
+    """What an endpoint's model lacks to be run at all, as a sentence; None when nothing."""
+    if model is None:
+        return f"{model_id} is no longer in the catalog; add it again with `roost models add`."
+    if model.engine not in names():
+        return f"{model_id} runs on the engine {model.engine!r}, which is not installed; install its plug-in again."
+    return None
 
 
 def _external(row: Replica, model: Model | None) -> RuntimeStatus:

@@ -36,6 +36,9 @@ from roost.store.base import Store
 log = structlog.get_logger(__name__)
 
 RESYNC = timedelta(seconds=15)
+GATEWAY_SETTLE = timedelta(seconds=3)
+"""How long after its start a control plane takes in-flight counts for unknown: gateways may not have reconnected."""
+
 RETRY_AFTER_FAULT = timedelta(seconds=1)
 
 
@@ -74,12 +77,13 @@ class ControlPlane:
         jitter: Callable[[], float],
         prober: Prober | None = None,
         on_pass: PassObserver | None = None,
+        gateway_settle: timedelta = GATEWAY_SETTLE,
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._cache = cache
         self._uuids = uuids
-        self._on_pass = on_pass
+        self.on_pass = on_pass
         self._queue = WorkQueue()
         self._publish = asyncio.Event()
         self._resync_now = asyncio.Event()
@@ -90,9 +94,9 @@ class ControlPlane:
         self._short: set[str] = set()
         self.fault: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.publisher = RoutePublisher(store, catalog.get)
-        self.gateways = GatewayRegistry(now)
+        self.gateways = GatewayRegistry(now, settle=gateway_settle)
         self.gateways.news = self._gateway_news
-        self._prober = prober or HttpProber(self._replica_news)
+        self._prober = prober or HttpProber(self.replica_news)
         observer = Observer(
             store=store,
             runtime=runtime,
@@ -159,6 +163,14 @@ class ControlPlane:
         """Build the routing table anew: keys or models have changed."""
         self._publish.set()
 
+    def replica_news(self, replica_id: str) -> None:
+        """Something about the replica may have changed."""
+        endpoint_id = self._endpoint_of.get(replica_id)
+        if endpoint_id is None:
+            self._resync_now.set()
+        else:
+            self._queue.add(endpoint_id)
+
     async def capacity(self) -> Sequence[Node]:
         """The runtime's nodes, as they are now."""
         return await self._runtime.capacity()
@@ -186,24 +198,24 @@ class ControlPlane:
             self._passed.set()
             if again is not None:
                 self._queue.add_after(endpoint_id, again)
-            if self._on_pass is not None:
-                self._on_pass(time.perf_counter() - began, failed=failed)
+            if self.on_pass is not None:
+                self.on_pass(time.perf_counter() - began, failed=failed)
 
     async def _republish(self) -> None:
         while True:
             await self._publish.wait()
             self._publish.clear()
-            if await self.publisher.refresh():
-                # A drain counts from the version that announces it.
-                for endpoint_id in set(self._draining.values()):
-                    self._queue.add(endpoint_id)
+            await self.publisher.refresh()
+            # A drain counts from the version that announces it.
+            for endpoint_id in set(self._draining.values()):
+                self._queue.add(endpoint_id)
 
     async def _runtime_hints(self) -> None:
         while True:
             replica_id = await self._runtime.changed()
             if replica_id not in self._endpoint_of:
                 self._endpoint_of = {row.id: row.endpoint_id for row in await self._store.replicas()}
-            self._replica_news(replica_id)
+            self.replica_news(replica_id)
 
     async def _cache_hints(self) -> None:
         while True:
@@ -218,7 +230,7 @@ class ControlPlane:
                 async with asyncio.timeout(RESYNC.total_seconds()):
                     await self._resync_now.wait()
             except TimeoutError:
-                await self._sweep()
+                await self.sweep()
             self._resync_now.clear()
             await self._resync_once()
 
@@ -230,7 +242,7 @@ class ControlPlane:
         for endpoint in await self._store.endpoints(deleted=True):
             self._queue.add(endpoint.id)
 
-    async def _sweep(self) -> None:
+    async def sweep(self) -> None:
         """End replicas of this installation that no row speaks of. Listed before the rows are read, since a row is
         always there before its process."""
         listed = await self._runtime.list()
@@ -257,13 +269,6 @@ class ControlPlane:
             for waiting in self._short:
                 self._queue.add(waiting)
         self._publish.set()
-
-    def _replica_news(self, replica_id: str) -> None:
-        endpoint_id = self._endpoint_of.get(replica_id)
-        if endpoint_id is None:
-            self._resync_now.set()
-        else:
-            self._queue.add(endpoint_id)
 
     def _gateway_news(self) -> None:
         for endpoint_id in set(self._draining.values()):

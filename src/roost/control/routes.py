@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from roost.domain.model import Model
 from roost.domain.routing import RoutingTable
-from roost.engines.registry import engine
+from roost.engines.registry import engine, names
 from roost.policy.routing import EngineTraits, route_endpoints, route_keys
 from roost.store.base import Store
 
@@ -44,7 +44,7 @@ class RoutePublisher:
         traits: dict[str, EngineTraits] = {}
         for endpoint in endpoints:
             model = self._model_of(endpoint.spec.model)
-            if model is not None:
+            if model is not None and model.engine in names():
                 traits[endpoint.id] = traits_of(model)
         old = self._table
         new = RoutingTable(
@@ -54,13 +54,12 @@ class RoutePublisher:
             route_endpoints(endpoints, replicas, traits),
             route_keys(keys),
         )
-        if old.version and (new.endpoints, new.keys) == (old.endpoints, old.keys):
-            return False
+        same = bool(old.version) and (new.endpoints, new.keys) == (old.endpoints, old.keys)
+        version = old.version if same else new.version
         serving = {r.id for e in new.endpoints for r in e.replicas if not r.draining}
-        alive = {replica.id for replica in replicas}
-        self._drained = {
-            replica_id: self._drained.get(replica_id, new.version) for replica_id in alive if replica_id not in serving
-        }
+        self._drained = {row.id: self._drained.get(row.id, version) for row in replicas if row.id not in serving}
+        if same:
+            return False
         async with self._newer:
             self._table = new
             self._newer.notify_all()

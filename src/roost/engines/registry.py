@@ -19,6 +19,7 @@ BUILT_IN: Mapping[str, str] = {
 }
 
 
+@cache
 def names() -> tuple[str, ...]:
     """All engine names, built-in and third-party, sorted."""
     return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group="roost.engines"))}))

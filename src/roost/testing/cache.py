@@ -15,7 +15,8 @@ class MemoryCache:
     def __init__(self, total_bytes: int = 1000) -> None:
         self._total = total_bytes
         self._fetches: dict[str, Fetch] = {}
-        self._news: asyncio.Queue[str] = asyncio.Queue()
+        self._news: asyncio.Queue[str | Exception] = asyncio.Queue()
+        self._broken: set[str] = set()
         self.requests = 0
         """Downloads begun."""
 
@@ -27,6 +28,8 @@ class MemoryCache:
 
     def status(self, model: Model) -> Fetch:
         """The model's fetch as told; READY without a path for models without a source."""
+        if model.id in self._broken:
+            raise RuntimeError(f"the cache cannot tell about {model.id}")
         if model.source is None:
             return Fetch(model.id, FetchState.READY)
         return self._fetches.get(model.id, Fetch(model.id, FetchState.ABSENT))
@@ -45,8 +48,19 @@ class MemoryCache:
         return self.status(model)
 
     async def changed(self) -> str:
-        """The model whose fetch changed next."""
-        return await self._news.get()
+        """The model whose fetch changed next; raises what ``break_changed`` was given."""
+        news = await self._news.get()
+        if isinstance(news, Exception):
+            raise news
+        return news
+
+    def break_status(self, model_id: str) -> None:
+        """Let ``status`` of one model raise, as a broken cache would."""
+        self._broken.add(model_id)
+
+    def break_changed(self, error: Exception) -> None:
+        """Let ``changed`` raise, as a broken cache would."""
+        self._news.put_nowait(error)
 
     def fetching(self) -> list[str]:
         """The models under way, in the order of their requests."""

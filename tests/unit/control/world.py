@@ -38,6 +38,7 @@ GATEWAY, GATEWAY_PID = "gateway-0-aaaaaaaa", 4_000_000
 
 WEIGHTLESS = Model("test/echo", "echo")
 WEIGHTY = Model("test/weights", "echo", source=Source("file", "/nowhere/weights.gguf"))
+ENGINELESS = Model("test/engineless", "gone-with-its-plug-in")
 EXTERNAL = Model("test/external", "external", url="http://127.0.0.1:9", served_model="there")
 
 
@@ -47,10 +48,10 @@ def cpu_node(name: str, threads: int, zone: str = "a") -> Node:
 
 
 class Catalog:
-    """Three models that need no file."""
+    """Models that need no file."""
 
     def get(self, id_or_alias: str) -> Model | None:
-        return {m.id: m for m in (WEIGHTLESS, WEIGHTY, EXTERNAL)}.get(id_or_alias)
+        return {m.id: m for m in (WEIGHTLESS, WEIGHTY, EXTERNAL, ENGINELESS)}.get(id_or_alias)
 
 
 class Interrupted(Exception):
