@@ -46,6 +46,7 @@ class Running:
         self.cache = MemoryCache()
         self.runtime = MemoryRuntime(RuntimeSettings(Path("/nowhere"), "i"), nodes=[cpu_node("n1", 2)], auto_ready=True)
         self.number = 0
+        self.uuids = SeededUuids(1)
 
     async def begin(self) -> None:
         prober = SureProber()
@@ -56,7 +57,7 @@ class Running:
             catalog=Catalog(),
             settings=Settings(home=Path("/nowhere")),
             now=lambda: datetime.now(UTC),
-            uuids=SeededUuids(1),
+            uuids=self.uuids,
             jitter=random.Random(1).random,
             prober=prober,
             gateway_settle=timedelta(0),
