@@ -1,0 +1,88 @@
+"""Settings: where they come from, what they refuse, and that the documentation names each of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from roost import config
+from roost.config import HardwarePrice, Settings
+from roost.domain.errors import InvalidSettings
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("ROOST_")]:
+        del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_flags_beat_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('port = 1\nzone = "file"\nowner = "file"\n')
+    os.environ["ROOST_PORT"] = "2"
+    os.environ["ROOST_ZONE"] = "environment"
+    settings = config.load(home=tmp_path, port=3)
+    assert (settings.port, settings.zone, settings.owner, settings.host) == (3, "environment", "file", "127.0.0.1")
+
+
+def test_the_home_comes_from_the_environment(tmp_path: Path) -> None:
+    os.environ["ROOST_HOME"] = str(tmp_path)
+    assert config.load().home == tmp_path
+    assert config.load().database == f"sqlite:///{tmp_path / 'roost.db'}"
+
+
+def test_settings_survive_the_way_to_a_child(tmp_path: Path) -> None:
+    settings = config.load(home=tmp_path, port=5)
+    settings = config.replace(settings, hardware={"cpu": HardwarePrice(cents_per_minute=1.5)})
+    assert Settings.parse(settings.dump()) == settings
+
+
+def test_hardware_prices(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[hardware.cpu]\ncents_per_minute = 0.5\ngpu_type = "epyc"\n')
+    assert config.load(home=tmp_path).hardware == {"cpu": HardwarePrice(0.5, "epyc")}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 1", "prot"),
+        ('port = "many"', "port"),
+        ("port = 70000", "port"),
+        ("port = true", "port"),
+        ("gateway_workers = 0", "gateway_workers"),
+        ("gateway_workers = 1.5", "gateway_workers"),
+        ('log_level = "loud"', "log_level"),
+        ("[hardware.cpu]\nprice = 1", "price"),
+        ("[hardware]\ncpu = 1", "cpu"),
+        ("not toml", "TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(InvalidSettings, match=words):
+        config.load(home=tmp_path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"none\.toml"):
+        config.load(home=tmp_path, config=tmp_path / "none.toml")
+
+
+def test_an_empty_secret_is_no_secret() -> None:
+    os.environ["ROOST_TEST_SECRET"] = ""
+    assert config.secret("ROOST_TEST_SECRET") is None
+
+
+def test_the_documentation_lists_every_setting_and_no_other() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT.read_text().split("## The home")[0], re.MULTILINE))
+    assert listed == {field.name for field in fields(Settings)}
