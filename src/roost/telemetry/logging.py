@@ -82,7 +82,7 @@ def _last(target: TextIO, process: str) -> list[structlog.typing.Processor]:
         add_process,
     ]
     if target.isatty():
-        return [*steps, redact, structlog.dev.ConsoleRenderer()]
+        return [*steps, redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     # The traceback becomes text before redaction, so that it is searched as well.
     return [*steps, structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(default=str)]
 
