@@ -6,6 +6,7 @@ connected or not: one that does not answer is unknown, never idle.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,6 +51,7 @@ class GatewayRegistry:
         self._settle = settle
         self._alive = alive
         self._peers: dict[str, GatewayPeer] = {}
+        self._moved = asyncio.Event()
         self.news: Callable[[], None] = lambda: None
 
     def connected(self, gateway_id: str, pid: int) -> None:
@@ -62,7 +64,7 @@ class GatewayRegistry:
         peer = self._peers.get(gateway_id)
         if peer is not None:
             peer.connections -= 1
-        self.news()
+        self._tell()
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Take in one report. Raises ``BadRequest`` on anything that is not one of this protocol's."""
@@ -79,7 +81,13 @@ class GatewayRegistry:
         peer = self._peers.setdefault(gateway_id, GatewayPeer(pid))
         peer.pid, peer.term, peer.version = pid, term, version
         peer.in_flight, peer.held, peer.requests, peer.reported_at = in_flight, held, requests, self._now()
-        self.news()
+        self._tell()
+
+    async def applied(self, term: int, version: int) -> None:
+        """Wait until every gateway that is connected has applied table ``version`` of ``term``; for ever, if one does
+        not: the caller sets the limit."""
+        while any(p.connections > 0 and (p.term, p.version) < (term, version) for p in self._peers.values()):
+            await self._moved.wait()
 
     def in_flight(self, replica_id: str, term: int, version: int) -> int | None:
         """Requests in flight on a replica, summed over all live gateways; None while any of them has not applied
@@ -101,6 +109,11 @@ class GatewayRegistry:
                 for name in known:
                     known[name] += int(counts.get(name, 0))
         return sums
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+        self.news()
 
     def _forget_dead(self) -> None:
         dead = [key for key, peer in self._peers.items() if peer.connections <= 0 and not self._alive(peer.pid)]

@@ -86,6 +86,8 @@ class ControlPlane:
         self.on_pass = on_pass
         self._queue = WorkQueue()
         self._publish = asyncio.Event()
+        self._asked = self._published = 0
+        self._published_more = asyncio.Condition()
         self._resync_now = asyncio.Event()
         self._passed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -157,11 +159,21 @@ class ControlPlane:
     def wake(self, endpoint_id: str) -> None:
         """Look at the endpoint soon, and at the routing table: its spec or its replicas have changed."""
         self._queue.add(endpoint_id)
-        self._publish.set()
+        self.wake_routes()
 
     def wake_routes(self) -> None:
         """Build the routing table anew: keys or models have changed."""
+        self._asked += 1
         self._publish.set()
+
+    async def routes_applied(self) -> None:
+        """Wait until every connected gateway serves by a table with all that ``wake`` and ``wake_routes`` were called
+        for so far; the caller sets the limit."""
+        async with self._published_more:
+            asked = self._asked
+            await self._published_more.wait_for(lambda: self._published >= asked)
+        table = self.publisher.table
+        await self.gateways.applied(table.term, table.version)
 
     def replica_news(self, replica_id: str) -> None:
         """Something about the replica may have changed."""
@@ -205,7 +217,11 @@ class ControlPlane:
         while True:
             await self._publish.wait()
             self._publish.clear()
+            asked = self._asked
             await self.publisher.refresh()
+            async with self._published_more:
+                self._published = asked
+                self._published_more.notify_all()
             # A drain counts from the version that announces it.
             for endpoint_id in set(self._draining.values()):
                 self._queue.add(endpoint_id)

@@ -28,7 +28,7 @@ from roost.wiring import lifeline
 from roost.wiring.listen import bind_unix
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from roost.control.plane import ControlPlane
     from roost.models.base import Cache
@@ -130,7 +130,7 @@ class Parts:
     """What the process is made of."""
 
     plane: ControlPlane
-    apps: tuple[FastAPI, FastAPI]
+    apps: tuple[ASGIApp, ASGIApp]
     access: Access
     gauges: Gauges
 
@@ -179,11 +179,12 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
 
 def _apps(
     plane: ControlPlane, store: Store, catalog: Catalog, cache: Cache, settings: Settings
-) -> tuple[FastAPI, FastAPI]:
+) -> tuple[ASGIApp, ASGIApp]:
     """The public and the internal app."""
     from roost.api.app import create_app, create_internal_app
     from roost.services import build_services
     from roost.telemetry import metrics
+    from roost.wiring.applied_writes import AppliedWrites
 
     services = build_services(
         store=store,
@@ -197,7 +198,7 @@ def _apps(
         wake_routes=plane.wake_routes,
     )
     return (
-        create_app(services, settings=settings, metrics=metrics.render),
+        AppliedWrites(create_app(services, settings=settings, metrics=metrics.render), plane.routes_applied),
         create_internal_app(publisher=plane.publisher, gateways=plane.gateways),
     )
 

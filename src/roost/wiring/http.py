@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 REQUEST_GRACE_S = 1
 """How long requests may take to finish once serving ends."""
@@ -23,7 +23,7 @@ class Site:
     """An app and the socket it is served on. ``endless``: its responses are streams that never end by themselves, so
     its connections are cut when serving ends."""
 
-    app: FastAPI
+    app: ASGIApp
     listening: socket.socket
     endless: bool = False
 
