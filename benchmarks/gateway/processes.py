@@ -94,7 +94,9 @@ def need_nginx() -> str:
     if found:
         return found
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise Missing("nginx is the yardstick of this benchmark: install it (Debian: sudo apt-get install nginx-light).")
+        raise Missing(
+            "nginx is the yardstick of this benchmark: install it (Debian: sudo apt-get install nginx-light)."
+        )
     # Without this file the package's scripts would start a server of their own.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "nginx-light"]):
@@ -108,7 +110,9 @@ def compile_c(name: str, folder: Path) -> Path:
     """Compile ``<name>.c`` from this folder. Raises ``Missing`` without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise Missing("The benchmark's upstream is written in C: install a compiler (Debian: apt-get install gcc libc6-dev).")
+        raise Missing(
+            "The benchmark's upstream is written in C: install a compiler (Debian: apt-get install gcc libc6-dev)."
+        )
     target = folder / name
     subprocess.run([compiler, "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
     return target

@@ -53,7 +53,7 @@ class Exchange:
     _connection: Connection | None = None
     _task: asyncio.Task[None] | None = None
     _crashes = 0
-    _sent = 0
+    sent = 0
     _sent_at = 0.0
     _first: float | None = None
     _status = 0
@@ -237,7 +237,7 @@ class Exchange:
             data = self._pending + data
             self._pending = self._payload = b""
         self._last = data
-        self._sent += len(data)
+        self.sent += len(data)
         self._front.transport.write(data)
 
     def _only_pings(self, data: bytes) -> bool:
@@ -262,7 +262,7 @@ class Exchange:
                 self._first = self._gateway.now()
                 out = self._pending + out
                 self._pending = b""
-            self._sent += len(out)
+            self.sent += len(out)
             self._front.transport.write(out)
 
     def on_end(self) -> None:
@@ -279,7 +279,7 @@ class Exchange:
         self._leave()
         rest = self._pending + (self._reframed.end() if self._reframed is not None else b"")
         if rest:
-            self._sent += len(rest)
+            self.sent += len(rest)
             self._front.transport.write(rest)
         self._finish(self._status, "completed")
 
@@ -293,7 +293,7 @@ class Exchange:
             self._reconnect(replica)
             return
         gateway.cells[counters.FAILURES] += 1
-        if self._sent:
+        if self.sent:
             self._break_off(aligned)
             return
         if replica is not None:
@@ -370,7 +370,7 @@ class Exchange:
             headers, outcome = b"", "completed"
         close = request.close or self._gateway.draining
         data = response(status, body, request.id, headers=headers, close=close, http10=request.http10)
-        self._sent += len(data)
+        self.sent += len(data)
         self._front.transport.write(data)
         self._finish(status, outcome)
 
@@ -391,7 +391,7 @@ class Exchange:
         started = request.started
         first = self._first - started if self._first is not None else None
         cells = gateway.cells
-        cells[counters.SENT] += self._sent
+        cells[counters.SENT] += self.sent
         gateway.counters.request(request.kind, 6 if status == 499 else status // 100, now - started)
         if first is not None and self._stream:
             gateway.counters.first_byte(first)
@@ -407,7 +407,7 @@ class Exchange:
                 request.key.id if request.key is not None else None,
                 now - started,
                 first,
-                self._sent,
+                self.sent,
                 outcome,
             )
         )

@@ -40,7 +40,9 @@ _STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout"
 
 
 class Answering(Protocol):
-    """Whatever is answering the connection's current request."""
+    """Whatever is answering the connection's current request. ``sent`` counts the bytes of the answer so far."""
+
+    sent: int
 
     def on_client_full(self) -> None:
         """The client reads slowly."""
@@ -214,7 +216,7 @@ class Front(asyncio.Protocol):
         assert request is not None
         request.received += len(body)
         if request.received > self._gateway.settings.max_body_bytes:
-            self._overlong(request)
+            self._overlong()
         if request.refusal is not None:
             return
         request.body.append(body)
@@ -254,7 +256,12 @@ class Front(asyncio.Protocol):
             return _TARGET
         length = headers.get(b"content-length")
         if length is None:
-            request.chunked = b"transfer-encoding" in headers
+            coding = headers.get(b"transfer-encoding")
+            if coding is not None:
+                request.chunked = True
+                if coding.lower() != b"chunked":
+                    request.close = True
+                    return _FRAMING
         else:
             request.length = int(length)
             if request.length > self._gateway.settings.max_body_bytes:
@@ -294,13 +301,8 @@ class Front(asyncio.Protocol):
         if self.active is None and not self._queue and not request.http10:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _overlong(self, request: Request) -> None:
-        # A chunked body that exceeds the limit; the relay may be at work on its beginning already.
-        if request in self._queue:
-            self._queue.remove(request)
-        elif self.active is not None and request.kind is Kind.RELAY and not self._queue:
-            active, self.active = self.active, None
-            active.abort()
+    def _overlong(self) -> None:
+        # A chunked body that exceeds the limit.
         self._refuse_rest(self._gateway.too_large)
         raise _Stopped
 
@@ -316,8 +318,20 @@ class Front(asyncio.Protocol):
             self._gateway.loop.call_soon(self.data_received, data[at:])
 
     def _refuse_rest(self, refusal: Refusal) -> None:
-        if self._refusal is None:
-            self._refusal = refusal
+        if self._refusal is not None:
+            return
+        self._refusal = refusal
+        request = self._request
+        if request is None or self._in_head or request.kind is not Kind.RELAY or request.refusal is not None:
+            return
+        # The relay waits for this request's turn, or is at work on its beginning already.
+        if request in self._queue:
+            self._queue.remove(request)
+        elif self.active is not None:
+            active, self.active = self.active, None
+            if active.sent:
+                self.transport.abort()
+            active.abort()
 
     def _relay_body(self) -> None:
         if self.active is not None and not self._queue:

@@ -54,7 +54,7 @@ def ready(gateway: Gateway, front: Front, request: Request) -> None:
 class MetricsPage:
     """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached."""
 
-    __slots__ = ("_connection", "_done", "_front", "_gateway", "_pieces", "_request", "_status", "_task")
+    __slots__ = ("_connection", "_done", "_front", "_gateway", "_pieces", "_request", "_status", "_task", "sent")
 
     def __init__(self, gateway: Gateway, front: Front, request: Request) -> None:
         self._gateway = gateway
@@ -65,6 +65,7 @@ class MetricsPage:
         self._pieces: list[bytes] = []
         self._status = 0
         self._done = False
+        self.sent = 0
 
     def begin(self) -> None:
         """Ask the control plane."""

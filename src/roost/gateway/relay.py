@@ -49,10 +49,10 @@ class Relay:
         "_pool",
         "_reframed",
         "_request",
-        "_sent",
         "_status",
         "_task",
         "_tries",
+        "sent",
     )
 
     def __init__(self, gateway: Gateway, front: Front, request: Request) -> None:
@@ -64,7 +64,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._tries = 0
-        self._sent = 0
+        self.sent = 0
         self._status = 0
         self._full = False
         self._done = False
@@ -163,7 +163,7 @@ class Relay:
         return raw
 
     def _write(self, data: bytes) -> None:
-        self._sent += len(data)
+        self.sent += len(data)
         self._front.transport.write(data)
 
     def on_body(self, data: bytes) -> None:
@@ -189,7 +189,7 @@ class Relay:
         """The connection broke."""
         self._connection = None
         self._gateway.cells[counters.FAILURES] += 1
-        if self._sent:
+        if self.sent:
             self._front.transport.abort()
             self._finish(self._status, "broken_off")
         elif self._repeatable() and self._tries <= 1:
@@ -205,7 +205,7 @@ class Relay:
 
     def _finish(self, status: int, outcome: str) -> None:
         self._done = True
-        self._gateway.account(self._request, status, self._sent, outcome)
+        self._gateway.account(self._request, status, self.sent, outcome)
         self._front.finished(self._request)
 
     def on_client_full(self) -> None:
@@ -228,4 +228,4 @@ class Relay:
         if self._connection is not None:
             self._connection.abort()
         self._gateway.cells[counters.ABORTS] += 1
-        self._gateway.account(self._request, 499, self._sent, "client_hung_up")
+        self._gateway.account(self._request, 499, self.sent, "client_hung_up")

@@ -1,0 +1,196 @@
+"""What is not inference goes to the control plane and back; the gateway's own pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from tests.unit.gateway.fakes import LAST, Peer, Seen, World, chunked, page, silent, whole
+
+from roost.gateway import counters
+
+HEAD = b"Host: h\r\nAuthorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nConnection: keep-alive, x\r\n"
+
+
+async def test_a_request_reaches_the_control_plane_as_it_is(world: World) -> None:
+    client = await world.connect()
+    answer = await client.ask(b"GET /v1/endpoints?mine=True&q=%2F HTTP/1.1\r\nX-Request-Id: r1\r\n" + HEAD + b"\r\n")
+    told = answer.json
+    assert (told["method"], told["target"]) == ("GET", "/v1/endpoints?mine=True&q=%2F")
+    assert told["headers"] == {"host": "h", "authorization": "Bearer x", "cookie": "a=1; b=2", "x-request-id": "r1"}
+    assert answer.headers["x-request-id"] == "r1"
+    await client.send(b"HEAD /v1/models HTTP/1.1\r\n" + HEAD + b"\r\n")
+    assert (await client.answer(head_only=True)).headers["content-length"] == "0"
+    assert (await client.ask(b"DELETE /v1/x HTTP/1.1\r\nContent-Length: 0\r\n\r\n")).json["method"] == "DELETE"
+    assert (await client.ask(b"OPTIONS * HTTP/1.1\r\n\r\n")).json["target"] == "*"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_bodies_stream_both_ways(world: World, framing: str) -> None:
+    body = b"x" * 3_000_000
+
+    async def mirror(seen: Seen, peer: Peer) -> None:
+        pieces = [chunked(seen.body[at : at + 50_000]) for at in range(0, len(seen.body), 50_000)]
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *pieces, LAST)
+
+    world.control.handler = mirror
+    client = await world.connect()
+    if framing == "length":
+        data = b"POST /v1/files HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        pieces = [chunked(body[at : at + 9_999]) for at in range(0, len(body), 9_999)]
+        data = b"POST /v1/files HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(pieces) + LAST
+    for _ in range(2):
+        sending = asyncio.ensure_future(client.send(data))
+        assert (await client.answer()).body == body
+        await sending
+    assert world.control.seen[0].headers.get("content-length") == (str(len(body)) if framing == "length" else None)
+
+
+async def test_an_answer_before_the_bodys_end(world: World) -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(whole(b"{}", "401 Unauthorized"))
+
+    await world.control.stop()
+    server = await asyncio.start_unix_server(early, world.control.path)
+    client = await world.connect()
+    await client.send(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc")
+    answer = await client.answer()
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+    assert await client.closed()
+    server.close()
+
+
+async def test_an_unreachable_control_plane(world: World) -> None:
+    await world.control.stop()
+    client = await world.connect()
+    for method in (b"GET", b"POST"):
+        answer = await client.ask(method + b" /v1/endpoints HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "control plane is restarting" in answer.error["message"]
+        assert answer.error["type"] == "overloaded_error"
+    await world.control.start()
+    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).status == 200
+
+
+async def test_only_harmless_requests_are_repeated(world: World) -> None:
+    async def once(seen: Seen, peer: Peer) -> None:
+        if len(world.control.seen) % 2:
+            peer.reset()
+        else:
+            await page(seen, peer)
+
+    world.control.handler = once
+    client = await world.connect()
+    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).status == 200
+    assert len(world.control.seen) == 2
+    answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    assert (answer.status, len(world.control.seen)) == (502, 3)
+
+
+async def test_an_answer_that_breaks_off_is_cut_off(world: World) -> None:
+    async def half(seen: Seen, peer: Peer) -> None:
+        await peer.send(whole(b"{}" * 100)[:-5])
+        peer.close()
+
+    world.control.handler = half
+    assert not (await world.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).complete
+
+
+async def test_a_hang_up_reaches_the_control_plane(world: World) -> None:
+    world.control.handler = silent
+    client = await world.connect()
+    await client.send(b"GET /v1/events HTTP/1.1\r\n\r\n")
+    await world.control.wait_for(1)
+    client.hang_up()
+    async with asyncio.timeout(5):
+        await world.control.peers[0].gone.wait()
+
+
+async def test_http_1_0_gets_no_chunks(world: World) -> None:
+    async def streams(seen: Seen, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunked(b"ab"), chunked(b"c"), LAST)
+
+    world.control.handler = streams
+    client = await world.connect()
+    answer = await client.ask(b"GET /v1/x HTTP/1.0\r\n\r\n")
+    assert (answer.body, answer.headers["connection"]) == (b"abc", "close")
+
+
+async def test_readiness(world: World) -> None:
+    gateway = world.gateway
+    client = await world.connect()
+    ask = b"GET /readyz HTTP/1.1\r\n\r\n"
+    assert (await client.ask(ask)).status == 503  # the table was never confirmed
+    gateway.confirmed_at = gateway.wall() - 100
+    answer = await client.ask(ask)
+    assert (answer.status, answer.json["status"], answer.json["control_connected"]) == (200, "ok", False)
+    assert answer.json["table"]["version"] == 1
+    assert 100 <= answer.json["table"]["age_seconds"] < 200
+    gateway.confirmed_at -= 24 * 3600
+    answer = await client.ask(ask)
+    assert (answer.status, "stale" in answer.json["reason"]) == (503, True)
+    gateway.draining = True
+    assert (await client.ask(ask)).json["reason"] == "draining"
+
+
+async def test_metrics_of_all_workers_then_those_of_the_control_plane(world: World) -> None:
+    run = world.folder / "run"
+    dead = counters.Counters(run / "counters-1")
+    dead.cells[counters.RETRIES] += 5
+    dead.cells[counters.IN_FLIGHT] += 7
+    dead.publish()
+    cells = bytearray((run / "counters-1").read_bytes())
+    cells[8:16] = (2**22 + 1).to_bytes(8, "little")  # nobody's pid
+    (run / "counters-1").write_bytes(cells)
+    (run / "counters-2").write_bytes(b"not counters")
+    world.gateway.cells[counters.RETRIES] += 1
+
+    async def control_metrics(seen: Seen, peer: Peer) -> None:
+        await peer.send(whole(b"roost_endpoints 3\n", headers="content-type: text/plain\r\n"))
+
+    world.control.handler = control_metrics
+    text = (await world.ask(b"GET /metrics HTTP/1.1\r\n\r\n")).body.decode()
+    assert "roost_gateway_retries_total 6\n" in text
+    assert "roost_gateway_in_flight 0\n" in text
+    assert text.endswith("roost_endpoints 3\n")
+    assert 'le="+Inf"' in text
+    await world.control.stop()
+    text = (await world.ask(b"GET /metrics HTTP/1.1\r\n\r\n")).body.decode()
+    assert "roost_gateway_retries_total 6\n" in text
+    assert "roost_endpoints" not in text
+
+
+async def test_counters_go_on_after_a_restart_and_gauges_do_not(world: World) -> None:
+    path = world.folder / "run" / "counters-7"
+    first = counters.Counters(path)
+    first.request(0, 2, 0.5)
+    first.cells[counters.CONNECTIONS] = 3
+    first.publish()
+    second = counters.Counters(path)
+    assert second.cells[counters.CONNECTIONS] == 0
+    assert b'kind="chat",status="2xx"} 1' in counters.render([second.cells])
+    second.close()
+
+
+async def test_a_full_disk_loses_log_lines_not_requests(world: World) -> None:
+    full = world.folder / "full"
+    full.symlink_to("/dev/full")
+    world.gateway.log = type(world.gateway.log)(full)
+    client = await world.connect()
+    for _ in range(2):
+        assert (await client.ask(b"GET /healthz HTTP/1.1\r\n\r\n")).status == 200
+        world.gateway.sweep()
+
+
+async def test_the_log_is_rotated(world: World) -> None:
+    log = world.gateway.log
+    await world.ask(b"GET /healthz HTTP/1.1\r\n\r\n")
+    world.gateway.sweep()
+    log._size = 1 << 40
+    await world.ask(b"GET /readyz HTTP/1.1\r\n\r\n")
+    world.gateway.sweep()
+    lines = [json.loads(path.read_text())["path"] for path in sorted((world.folder / "logs").iterdir())]
+    assert lines == ["/readyz", "/healthz"]
