@@ -13,6 +13,7 @@ import httpx
 from benchmarks.coldstart.first_token import first_token
 
 POLL_S = 0.002
+LOADING = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,10 @@ def start_to_first_token(command: EngineCommand, model: str) -> float:
                     raise SystemExit(f"The bare engine ended with exit code {process.returncode}.")
                 try:
                     return first_token(client, model) - began
-                except httpx.ConnectError:
-                    # Readiness is a socket that accepts: ask often, so that the wait adds next to nothing.
+                except (httpx.ConnectError, httpx.HTTPStatusError) as error:
+                    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code != LOADING:
+                        raise
+                    # Not up yet: ask often, so that the waiting adds next to nothing.
                     time.sleep(POLL_S)
     finally:
         process.kill()
