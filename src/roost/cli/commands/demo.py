@@ -53,15 +53,18 @@ def demo(
             out.line(f"Kept: {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
-    out.line(NEXT)
+    for line in NEXT:
+        out.line(line)
 
 
-NEXT = f"""
-Try next:
-  roost serve                      a server of your own, at http://127.0.0.1:8080
-  roost endpoints create --model {MODEL} --hardware 1x_cpu --wait
-  roost chat <the endpoint's id> "Hello"
-  roost endpoints --help           list, update, stop, start, delete"""
+NEXT = (
+    "",
+    "Try next:",
+    "  roost serve              a server of your own, at http://127.0.0.1:8080; then, in another terminal:",
+    f"  roost endpoints create --model {MODEL} --hardware 1x_cpu --wait",
+    '  roost chat <the endpoint\'s id> "Hello"',
+    "  roost endpoints --help   list, update, stop, start, delete",
+)
 
 
 @dataclass(slots=True)
@@ -78,7 +81,8 @@ class Demo:
         from roost.client.errors import ClientError
         from roost.client.sync import Roost
 
-        self.out.line(f"A server in {self.home}, one endpoint of {MODEL}, two questions.\n")
+        self.out.line(f"A server in {self.home}, one endpoint of {MODEL}, two questions.")
+        self.out.line("")
         self._share_weights()
         server = self._spawn()
         try:
@@ -106,7 +110,12 @@ class Demo:
         from roost.wiring import logfiles
 
         found = [(path, logfiles.tail(path)) for path in sorted((self.home / "logs").glob("*.log"))]
-        return tuple(line for path, lines in found if lines for line in (f"The end of {path}:", *lines))
+        return tuple(
+            text
+            for path, lines in found
+            if lines
+            for text in (f"The end of {path.name}:", *(f"  {shortened(line)}" for line in lines))
+        )
 
     def _share_weights(self) -> None:
         """Let the temporary home use a cache that outlives it, so that the next demo need not download again."""
@@ -165,7 +174,8 @@ class Demo:
             endpoint = client.endpoints.retrieve(endpoint.id)
 
     def _ask(self, client: Roost, endpoint: Endpoint, question: str) -> None:
-        self.out.line(f"\n  > {question}")
+        self.out.line("")
+        self.out.line(f"  > {question}")
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
         answer = Answer(asked_at=time.monotonic())
         self.out.raw("  ")
@@ -173,7 +183,8 @@ class Demo:
             for chunk in chunks:
                 answer.add(chunk, time.monotonic())
                 self.out.raw(chunk.text.replace("\n", "\n  "))
-        self.out.line(f"\n  [{summary(answer)}]")
+        self.out.line("")
+        self.out.line(f"  [{summary(answer)}]")
         if not answer.text.strip():
             raise CommandFailed("The model answered with no text.", lines=self.log_lines())
 
@@ -195,6 +206,11 @@ class Demo:
             raise CommandFailed("The server has ended, but processes of it are left:", lines=lines)
         self.out.line("")
         self.tell("stopped; no process is left")
+
+
+def shortened(line: str, most: int = 400) -> str:
+    """A log line without its middle, when it is longer than ``most`` characters: a traceback's cause is at its end."""
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
 
 
 def largest(offers: list[Hardware]) -> str:
