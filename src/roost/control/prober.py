@@ -108,7 +108,8 @@ class HttpProber:
             transport = httpx.AsyncHTTPTransport(uds=address.removeprefix("unix:"), verify=self._tls)
             base = "http://replica"
         else:
-            transport, base = httpx.AsyncHTTPTransport(verify=self._tls), address.rstrip("/")
+            # A URL may name the API's root or the server's: the probe's path brings its own /v1.
+            transport, base = httpx.AsyncHTTPTransport(verify=self._tls), address.rstrip("/").removesuffix("/v1")
         return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=probe.timeout_s)
 
 
