@@ -63,8 +63,8 @@ def test_a_second_server_on_the_same_home(server: Server) -> None:
     ("arguments", "words"),
     [
         (("endpoints", "create", "--model", "no/such", "--hardware", "1x_cpu"), ("no/such",)),
-        (("endpoints", "create", "--model", "test/echo", "--hardware", "9x_dream"), ("9x_dream", "1x_cpu")),
-        (("endpoints", "create", "--model", "test/echo", "--hardware", "4096x_cpu"), ("4096x_cpu",)),
+        (("endpoints", "create", "--model", "test/echo", "--hardware", "9x_dream"), ("hardware", "1x_cpu")),
+        (("endpoints", "create", "--model", "test/echo", "--hardware", "4096x_cpu"), ("hardware", "1x_cpu")),
         (("endpoints", "retrieve", "endpoint-none"), ("endpoint-none",)),
         (("endpoints", "hardware", "--available"), ("--model",)),
         (("models", "pull", "no/such"), ("no/such",)),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.server import Server
 from together import Together
 
@@ -119,11 +120,19 @@ def test_the_command_line_chats(served: tuple[Server, dict[str, Any]]) -> None:
 
 def test_the_metrics_count_what_was_served(served: tuple[Server, dict[str, Any]]) -> None:
     server, created = served
+
+    def chats() -> float:
+        with server.http as http:
+            text = http.get(f"{server.origin}/metrics").text
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        assert "roost_endpoints" in families
+        requests = families["roost_gateway_requests"].samples
+        return sum(s.value for s in requests if s.labels["kind"] == "chat" and s.labels["status"] == "2xx")
+
+    before = chats()
     with server.http as http:
         http.post("/chat/completions", json={"model": created["id"], "messages": QUESTION, "max_tokens": 1})
-        text = http.get(f"{server.origin}/metrics").text
-    assert "roost_" in text
-    assert created["id"] in text
+    assert chats() == before + 1
 
 
 def test_ctrl_c_stops_everything_and_the_next_start_brings_it_back(home: Path, weights: Path) -> None:
