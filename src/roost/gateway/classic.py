@@ -51,6 +51,9 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
             if logprobs > 0:
                 _change(adapted, top_logprobs=body.get("top_logprobs") or logprobs)
     if endpoint.engine == "llama_cpp":
+        # Its completions answer an integer with logprobs in the shape of chat.
+        count = body.get("logprobs") if kind is Kind.COMPLETIONS else None
+        adapted.classic_logprobs = adapted.classic_logprobs or (type(count) is int and count > 0)
         for name, own in _LLAMA_NAMES.items():
             if name in body and own not in body:
                 _change(adapted, **{own: body[name]})

@@ -231,9 +231,10 @@ class Exchange:
             self._shape(data)
             return
         if self._pending:
-            if self._stream and self._only_pings(data):
-                return
-            self._first = self._gateway.now()
+            if self._stream:
+                if self._only_pings(data):
+                    return
+                self._first = self._gateway.now()
             data = self._pending + data
             self._pending = self._payload = b""
         self._last = data

@@ -72,6 +72,7 @@ class Front(asyncio.Protocol):
         "_advancing",
         "_gateway",
         "_head_seen",
+        "_headers",
         "_in_head",
         "_linger_until",
         "_parser",
@@ -92,6 +93,7 @@ class Front(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
         self._request: Request | None = None
+        self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._head_seen = 0
         self._refusal: Refusal | None = None  # ends the connection once the requests before it are answered
@@ -170,7 +172,8 @@ class Front(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._request = Request(self._gateway.now())
+        self._request = request = Request(self.seen_at)
+        self._headers = request.headers
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
@@ -182,7 +185,7 @@ class Front(asyncio.Protocol):
         """A header, or a trailer after the body."""
         if not self._in_head:
             return
-        headers = self._request.headers  # type: ignore[union-attr]
+        headers = self._headers
         name = name.lower()
         if name in headers:
             value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
@@ -393,7 +396,6 @@ class Front(asyncio.Protocol):
     def finished(self, request: Request) -> None:
         """The answer to ``request`` is written: close, or go on with the next."""
         self.active = None
-        self.seen_at = self._gateway.now()
         if not request.complete and request.kind is Kind.RELAY:
             self._linger()
         elif request.close or self._gateway.draining:
@@ -444,18 +446,22 @@ class Front(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close what lingers, idles or stalls."""
-        if self._linger_until:
+        if self.active is not None:
+            if not self._relay_waits():
+                # Idle time counts from the last answer, and this spares each answer a look at the clock.
+                self.seen_at = now
+            elif now - self.seen_at > STALLED_S:
+                self.transport.abort()
+        elif self._linger_until:
             if now >= self._linger_until:
                 self.transport.abort()
-        elif self.active is None and not self._queue:
+        elif not self._queue:
             quiet = now - self.seen_at
             if self._request is not None and quiet > STALLED_S:
                 self._refuse_rest(_STALLED)
                 self._next()
             elif self._request is None and quiet > IDLE_S:
                 self.transport.close()
-        elif self._relay_waits() and now - self.seen_at > STALLED_S:
-            self.transport.abort()
 
     def _relay_waits(self) -> bool:
         # Whether the relay at work waits for the rest of its request's body.

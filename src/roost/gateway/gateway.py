@@ -185,8 +185,7 @@ class Gateway:
             front.answer(request, book)
             return
         adapted = adapt(body, request.kind, book.route, classic=request.classic)
-        exchange = Exchange(self, front, request, book, adapted)
-        front.active = exchange
+        front.active = exchange = Exchange(self, front, request, book, adapted)
         exchange.begin(raw)
 
     def _resolve(self, model: object, key: RouteKey) -> EndpointBook | Refusal:

@@ -183,7 +183,7 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
         return Refusal(
             502, f"The engine refused the request with status {status}.", "upstream_refused", should_retry=False
         )
-    if status in (404, 405, 422):
+    if status in (404, 405, 422, 501):
         # The deployment exists: the engine lacks what was asked of it.
         status = 400
     if status in (429, 503) and retry_after is None:

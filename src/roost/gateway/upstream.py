@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, ResponseHead, body_of
+from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, LengthBody, ResponseHead, body_of
 
 IDLE_S = 2.0
 """Idle connections are closed after this many seconds: some engines keep a thread for each."""
@@ -83,6 +83,9 @@ class Consumer(Protocol):
     def on_upstream_drained(self) -> None:
         """Writing may go on."""
         ...
+
+
+_COMPLETE = LengthBody(0)
 
 
 class Connection(asyncio.Protocol):
@@ -198,6 +201,12 @@ class Connection(asyncio.Protocol):
         raw = consumer.on_head(head)
         if self.consumer is not consumer:
             return
+        if len(data) == head.length > 0 and not self._no_body and head.status not in (204, 304):
+            # The whole body came with the head, as most answers do.
+            consumer.on_body(data)
+            if self.consumer is consumer:
+                self._finish(consumer, _COMPLETE)
+            return
         body = self._body = body_of(head, no_body=self._no_body, raw=raw)
         if not head.keep_alive:
             self._last = True
@@ -258,12 +267,11 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections to one address. Idle ones are used last in, first out, so that few stay open."""
 
-    __slots__ = ("_all", "_clock", "_closed", "_idle", "_loop", "address")
+    __slots__ = ("_all", "_closed", "_idle", "_loop", "address")
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
         self._loop = loop
-        self._clock = loop.time
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._closed = False
@@ -273,7 +281,8 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            transport = connection.transport
+            if transport is not None and not transport.is_closing():
                 return connection
         return None
 
@@ -282,7 +291,7 @@ class Pool:
         if self._closed:
             connection.abort()
             return
-        connection.idle_since = self._clock()
+        connection.idle_since = 0.0  # set by the next sweep, which spares each answer a look at the clock
         self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -307,7 +316,12 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for ``IDLE_S``."""
-        for connection in [c for c in self._idle if now - c.idle_since >= IDLE_S]:
+        for connection in list(self._idle):
+            if not connection.idle_since:
+                connection.idle_since = now
+                continue
+            if now - connection.idle_since < IDLE_S:
+                continue
             self._idle.remove(connection)
             if connection.transport is not None:
                 connection.transport.close()

@@ -53,6 +53,7 @@ async def test_connections_to_the_upstream_are_kept_and_let_go_when_idle(world: 
         await client.ask(post())
     assert len(world.upstream.peers) == 1
     pool = world.gateway.books.replicas["replica-1"].pool
+    pool.sweep(world.gateway.now())
     pool.sweep(world.gateway.now() + 60)
     async with asyncio.timeout(5):
         await world.upstream.peers[0].gone.wait()
@@ -360,6 +361,7 @@ ERRORS = {
     "not there": (404, b"{}", 400, "The engine answered with status 404."),
     "its key": (401, b'{"error":{"message":"bad key sk-1"}}', 502, "The engine refused the request with status 401."),
     "elsewhere": (302, b"", 502, "The engine refused the request with status 302."),
+    "not offered": (501, b'{"error":{"message":"no embeddings"}}', 400, "no embeddings"),
     "busy": (503, b'{"error":{"message":"busy"}}', 503, "busy"),
 }
 

@@ -277,6 +277,12 @@ def test_how_requests_go_upstream(name: str) -> None:
     assert json.dumps(body) == before
 
 
+def test_integer_logprobs_of_llama_completions_are_put_in_shape() -> None:
+    body = {"model": "e", "logprobs": 1}
+    assert adapt(body, Kind.COMPLETIONS, endpoint(engine="llama_cpp"), classic=False).classic_logprobs
+    assert not adapt(body, Kind.COMPLETIONS, endpoint(), classic=False).classic_logprobs
+
+
 def test_classic_logprobs() -> None:
     top = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -2.0}]
     got = classic_logprobs({"content": [{"token": "a", "logprob": -0.1, "top_logprobs": top}]})
