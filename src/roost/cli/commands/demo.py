@@ -109,7 +109,8 @@ class Demo:
         """The end of the server's logs."""
         from roost.wiring import logfiles
 
-        found = [(path, logfiles.tail(path)) for path in sorted((self.home / "logs").glob("*.log"))]
+        logs = [path for path in sorted((self.home / "logs").glob("*.log")) if not path.name.endswith(".access.log")]
+        found = [(path, logfiles.tail(path)) for path in logs]
         return tuple(
             text
             for path, lines in found
