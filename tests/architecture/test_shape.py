@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from tests.architecture.sources import functions, python_files, shown, tracked, 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 50
 CODE = ("src", "tests", "benchmarks", "examples")
+
+CALLBACKS = {name for name in dir(asyncio.Protocol) if not name.startswith("_")}
 
 FORBIDDEN_NAME = re.compile(r"(?i)^_?(utils?|helpers?|common|core|misc|managers?)$")
 FORBIDDEN_CLASS = re.compile(r"(Utils?|Helpers?|Manager|Misc)$")
@@ -69,10 +72,11 @@ def test_what_is_public_has_a_docstring() -> None:
 
 
 def _public(scope: ast.Module | ast.ClassDef) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Public classes, functions and methods, but for the contract suites' cases, whose names say what they check."""
+    """Public classes, functions and methods, but for the contract suites' cases, whose names say what they check, and
+    the callbacks of asyncio's protocols, which asyncio documents."""
     for node in scope.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if node.name.startswith(("_", "test_")):
+            if node.name.startswith(("_", "test_")) or (isinstance(scope, ast.ClassDef) and node.name in CALLBACKS):
                 continue
             yield node
             if isinstance(node, ast.ClassDef):
