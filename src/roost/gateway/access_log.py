@@ -68,31 +68,41 @@ class AccessLog:
 def _line(entry: Entry) -> bytes:
     at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry
     whole = int(at)
-    return (
-        b'{"at":"%b.%03dZ","request_id":"%b","method":"%b","path":%b,"status":%d,"endpoint":%b,"replica":%b,"key":%b,'
-        b'"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"outcome":"%b"}\n'
-    ) % (
+    return (b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d}\n') % (
         _second(whole),
         (at - whole) * 1000,
         request_id,
-        method,
-        _json(path),
-        status,
-        _json(endpoint),
-        _json(replica),
-        _json(key),
+        _fixed(method, path, status, endpoint, replica, key, outcome),
         seconds,
         b"%.6f" % first if first is not None else b"null",
         sent,
-        outcome.encode(),
     )
+
+
+@lru_cache(maxsize=4096)
+def _fixed(
+    method: bytes,
+    path: bytes,
+    status: int,
+    endpoint: str | None,
+    replica: str | None,
+    key: str | None,
+    outcome: str,
+) -> bytes:
+    # The part that many lines share.
+    return orjson.dumps(
+        {
+            "method": method.decode("latin-1"),
+            "path": path.decode("latin-1"),
+            "status": status,
+            "endpoint": endpoint,
+            "replica": replica,
+            "key": key,
+            "outcome": outcome,
+        }
+    )[1:-1]
 
 
 @lru_cache(maxsize=4)
 def _second(whole: int) -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()
-
-
-@lru_cache(maxsize=4096)
-def _json(text: str | bytes | None) -> bytes:
-    return orjson.dumps(text.decode("latin-1") if isinstance(text, bytes) else text)

@@ -85,7 +85,7 @@ class Consumer(Protocol):
         ...
 
 
-_COMPLETE = LengthBody(0)
+_COMPLETE: Body = LengthBody(0)
 
 
 class Connection(asyncio.Protocol):
@@ -199,18 +199,18 @@ class Connection(asyncio.Protocol):
             if head.status == 101:
                 raise BrokenResponse("it switched protocols unasked")
         raw = consumer.on_head(head)
-        if self.consumer is not consumer:
-            return
-        if len(data) == head.length > 0 and not self._no_body and head.status not in (204, 304):
-            # The whole body came with the head, as most answers do.
-            consumer.on_body(data)
-            if self.consumer is consumer:
-                self._finish(consumer, _COMPLETE)
-            return
-        body = self._body = body_of(head, no_body=self._no_body, raw=raw)
+        if self.consumer is consumer:
+            self._first_body(consumer, head, data, raw)
+
+    def _first_body(self, consumer: Consumer, head: ResponseHead, data: bytes, raw: bool) -> None:
         if not head.keep_alive:
             self._last = True
-        out = body.feed(data) if data else b""
+        if len(data) == head.length > 0 and not self._no_body and head.status not in (204, 304):
+            # The whole body came with the head, as most answers do.
+            out, body = data, _COMPLETE
+        else:
+            body = self._body = body_of(head, no_body=self._no_body, raw=raw)
+            out = body.feed(data) if data else b""
         if out:
             consumer.on_body(out)
         if body.done and self.consumer is consumer:

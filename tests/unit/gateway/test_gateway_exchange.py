@@ -294,7 +294,7 @@ async def test_headers_of_one_connection_stay_there(world: World) -> None:
     async def closing(seen: Seen, peer: Peer) -> None:
         headers = "Connection: close\r\nKeep-Alive: timeout=5\r\nX-Request-Id: theirs\r\nX-Own: 1\r\n"
         await peer.send(whole(b"{}", headers=headers))
-        peer.close()
+        await peer.gone.wait()  # it is the gateway's to close
 
     world.upstream.handler = closing
     client = await world.connect()
