@@ -317,6 +317,7 @@ lock = record.lock(path.removesuffix(".json") + ".lock")
 own = process.stat(os.getpid())
 raw.update(state="READY", supervisor_pid=os.getpid(), supervisor_started=own.started, boot_id=process.boot_id())
 listener = socket.socket(socket.AF_UNIX)
+os.makedirs(os.path.dirname(raw["control_socket"]), exist_ok=True)  # a home with a long path keeps sockets elsewhere
 listener.bind(raw["control_socket"])
 listener.listen()
 record.write(path, raw, durable=False)
