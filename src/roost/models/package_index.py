@@ -40,8 +40,9 @@ async def index_url() -> str:
 
 
 def _pip_setting() -> str | None:
-    # Its exit status is 1 where the setting (or pip itself) is absent: both mean the public index.
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    # Not `config get`: before pip 24 it overlooks PIP_CONFIG_FILE. A failure means that pip is absent, and so are its
+    # settings.
+    command = [sys.executable, "-m", "pip", "config", "list"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PIP_TIMEOUT_S, check=False
@@ -51,7 +52,16 @@ def _pip_setting() -> str | None:
             f"pip did not say within {PIP_TIMEOUT_S:g} s which package index it uses. Set PIP_INDEX_URL.",
             code="source_unreachable",
         ) from error
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return listed_index(done.stdout) if done.returncode == 0 else None
+
+
+def listed_index(listing: str) -> str | None:
+    """The index URL in what ``pip config list`` prints (``global.index-url='…'``); None when it names none."""
+    for line in listing.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "global.index-url":
+            return value.strip().strip("'\"") or None
+    return None
 
 
 async def find_wheel(http: httpx.AsyncClient, index: str, name: str, version: str) -> Wheel:
