@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fmt bench bench-gateway bench-coldstart clean
+.PHONY: help demo serve test check fmt bench bench-gateway bench-coldstart lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -17,7 +17,7 @@ serve: .venv/.run ## run a server in this terminal
 	$(BIN)/roost serve
 
 test: .venv/.dev ## all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/.dev ## lint, format, types, layers, architecture
 	$(BIN)/ruff check
@@ -37,6 +37,10 @@ bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
 
 bench-coldstart: .venv/.dev ## from create to the first token, beside the bare engine
 	$(BIN)/python -m benchmarks.coldstart $(ARGS)
+
+lock: ## pin what is installed now
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,llamacpp]'
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^roost' > constraints.txt
 
 clean: ## remove the environment and all caches
 	rm -rf .venv .cache .bench build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
