@@ -1,49 +1,68 @@
-"""Engine ``echo``: a tiny OpenAI-compatible server with dials, for tests and benchmarks. It needs no weights; what it
-says is made from the prompt. Found through ``engines.registry``; the process is ``engines.echo_server``."""
+"""An engine without a model: it says the user's words back. For tests, benchmarks and trying things out.
+
+Called by control through the registry. The process is ``roost.engines.echo_server``, whose dials are set by the
+options of the model's entry.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 
+from roost._version import __version__
 from roost.domain.errors import LaunchRefused
 from roost.domain.launch import LISTEN, LaunchSpec, ProcessSpec
 from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
 from roost.engines.base import Capabilities, LaunchRequest, Probe
+from roost.engines.exits import crash, match, rule
 
-FLAGS = frozenset({"hang", "ignore_term", "spawn_child", "no_cancel"})
-VALUES = frozenset({"load_time", "tokens_per_second", "fail_at_start", "die_after_chunks"})
-FAILED = "echo: failed at start: "
+SERVER = "roost.engines.echo_server"
+
+NUMBERS = ("load_time", "tokens_per_second")
+COUNTS = ("die_after_chunks", "slots")
+SWITCHES = ("hang", "ignore_term", "spawn_child", "cancels_non_stream")
+TEXTS = ("fail_at_start",)
+OPTIONS = tuple(sorted((*NUMBERS, *COUNTS, *SWITCHES, *TEXTS)))
+"""Engine options of a model's entry: the dials of ``echo_server``, with underscores."""
+
+RULES = (
+    rule("echo_server: told to fail", "told_to_fail", "The echo engine failed as it was told to"),
+    rule("echo_server: told to die", "told_to_die", "The echo engine died as it was told to", retryable=True),
+    rule("echo_server: cannot listen", "port_in_use", "The replica's address cannot be used", retryable=True),
+    rule("echo_server: error:", "unknown_option", "The echo engine does not take one of its options"),
+)
 
 
 class EchoEngine:
-    """Dials come from the model's options: ``load_time`` (s), ``tokens_per_second`` (0: no limit), ``fail_at_start``
-    (a text), ``die_after_chunks``, and the switches ``hang``, ``ignore_term``, ``spawn_child``, ``no_cancel``."""
+    """Needs no weights and next to no resources; starts in a few hundredths of a second."""
 
     name = "echo"
 
     def version(self) -> str | None:
-        """It is a part of Roost."""
-        from roost._version import __version__
-
+        """Roost's own version: the engine is a part of it."""
         return __version__
 
     def missing(self) -> str | None:
-        """Nothing."""
+        """None: nothing is needed."""
         return None
 
     def capabilities(self, model: Model) -> Capabilities:
-        """Any number of requests at once, any model name; non-streams are cancelled unless ``no_cancel``."""
-        return Capabilities(slots=model.slots, cancels_non_stream="no_cancel" not in model.options, metrics=True)
+        """No limit of requests unless the entry sets one."""
+        return Capabilities(
+            slots=model.slots,
+            cancels_non_stream=model.options.get("cancels_non_stream") != "false",
+            any_model_name=True,
+            metrics=True,
+        )
 
     def build(self, request: LaunchRequest) -> LaunchSpec:
-        """One process. Raises ``LaunchRefused`` for an unknown dial."""
-        argv = [sys.executable, "-m", "roost.engines.echo_server", "--listen", LISTEN]
+        """The server's command line. Raises ``LaunchRefused`` for an option it does not have."""
+        argv = [sys.executable, "-P", "-m", SERVER, "--listen", LISTEN, "--model", request.endpoint_name]
+        if request.model.slots is not None and "slots" not in request.model.options:
+            argv += ["--slots", str(request.model.slots)]
         for name, value in sorted(request.model.options.items()):
-            if name not in FLAGS | VALUES:
-                known = ", ".join(sorted(FLAGS | VALUES))
-                raise LaunchRefused(f"The echo engine has no option {name!r}; it has {known}.", code="unknown_option")
-            argv += [f"--{name.replace('_', '-')}"] if name in FLAGS else [f"--{name.replace('_', '-')}={value}"]
+            argv += _dial(request.model, name, value)
         return LaunchSpec(
             endpoint_id=request.endpoint_id,
             processes=(ProcessSpec(tuple(argv)),),
@@ -54,16 +73,40 @@ class EchoEngine:
         )
 
     def probe(self, model: Model) -> Probe:
-        """A one-token chat."""
-        body = {"model": model.id, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        return Probe("POST", "/v1/chat/completions", body)
+        """One token of chat."""
+        return Probe("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
     def explain(self, exit: ExitInfo) -> Failure:
-        """The dial's own text, the signal, or the exit code."""
-        for line in exit.log_tail:
-            if line.startswith(FAILED):
-                return Failure("start_failed", line.removeprefix(FAILED), log_tail=exit.log_tail)
-            if "error: argument" in line or "unrecognized arguments" in line:
-                return Failure("unknown_option", line, "Mend the model's options.", False, exit.log_tail)
-        how = f"signal {exit.signal}" if exit.signal else f"exit code {exit.code}"
-        return Failure("engine_crashed", f"The echo engine ended: {exit.cause or how}.", log_tail=exit.log_tail)
+        """What it was told to do, else the plain facts."""
+        if exit.cause is None and exit.signal is None:
+            return match(exit.log_tail, RULES) or crash(exit)
+        return crash(exit)
+
+
+def _dial(model: Model, name: str, value: str) -> list[str]:
+    if name not in OPTIONS:
+        raise LaunchRefused(
+            f"{model.id}: the echo engine has no option {name!r}; it has {', '.join(OPTIONS)}.", code="unknown_option"
+        )
+    flag = f"--{name.replace('_', '-')}"
+    if name in SWITCHES:
+        if value not in ("true", "false"):
+            raise _refused(model, name, "true or false", value)
+        return [flag] if value == "true" else [f"--no-{flag[2:]}"]
+    if name in COUNTS and not (value.isascii() and value.isdecimal()):
+        raise _refused(model, name, "a whole number", value)
+    if name in NUMBERS and not _is_number(value):
+        raise _refused(model, name, "a number that is not negative", value)
+    return [f"{flag}={value}"]
+
+
+def _refused(model: Model, name: str, takes: str, value: str) -> LaunchRefused:
+    return LaunchRefused(f"{model.id}: {name} takes {takes}, not {value!r}.", code="unknown_option")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return math.isfinite(number) and number >= 0

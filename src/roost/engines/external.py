@@ -1,5 +1,4 @@
-"""Engine ``external``: an OpenAI-compatible server that already runs, by URL. Roost probes it and sends it requests; it
-never starts or stops it. Found through ``engines.registry``."""
+"""Servers that somebody else runs: Roost gives them a stable name, keys and metering, and never starts or ends them."""
 
 from __future__ import annotations
 
@@ -11,45 +10,53 @@ from roost.engines.base import Capabilities, LaunchRequest, Probe
 
 
 class ExternalEngine:
-    """A server that users attach: any listed hardware is accepted and nothing is reserved."""
+    """Any server with an OpenAI-compatible API at the model's ``url``."""
 
     name = "external"
 
     def version(self) -> str | None:
-        """Unknown: it is somebody else's."""
+        """None: what runs there is not known."""
         return None
 
     def missing(self) -> str | None:
-        """Nothing: the server runs elsewhere."""
+        """None: nothing is needed on this machine."""
         return None
 
     def capabilities(self, model: Model) -> Capabilities:
-        """Not managed; the body's ``model`` must be the name the server knows. No slot limit unless the entry names
-        one."""
+        """As many requests at once as the entry's ``slots`` say; the body must name the model as that server does."""
         return Capabilities(
             slots=model.slots,
+            cancels_non_stream=True,
             any_model_name=False,
-            served_model=model.served_model or model.id,
+            served_model=served_model(model),
             managed=False,
         )
 
     def build(self, request: LaunchRequest) -> LaunchSpec:
-        """Always raises ``LaunchRefused``: there is nothing to launch."""
-        raise LaunchRefused(f"{request.model.id} is served at {request.model.url}; there is nothing to launch.")
+        """Raises ``LaunchRefused``: there is nothing to launch."""
+        raise LaunchRefused(
+            f"{request.model.id} runs on a server that Roost does not manage ({request.model.url}); start it there."
+        )
 
     def probe(self, model: Model) -> Probe:
-        """A one-token chat."""
+        """One token of chat by the name that the server knows."""
         body = {
-            "model": model.served_model or model.id,
-            "messages": [{"role": "user", "content": "hi"}],
+            "model": served_model(model),
+            "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": 1,
         }
         return Probe("POST", "/v1/chat/completions", body)
 
     def explain(self, exit: ExitInfo) -> Failure:
-        """The server could not be used; the probe's last answer says more."""
+        """It is out of reach: nobody here knows why."""
         return Failure(
             "external_unavailable",
             f"The external server cannot be used: {exit.cause or 'it does not answer'}.",
-            "Check that it runs and that the model's URL and served name are right.",
+            "Check that it runs, and that the entry's url and served_model are right.",
+            log_tail=exit.log_tail,
         )
+
+
+def served_model(model: Model) -> str:
+    """The name that the server at ``model.url`` knows the model by: the entry's, else the model's own id."""
+    return model.served_model or model.id

@@ -1,130 +1,207 @@
-"""Engine ``llama_cpp``: GGUF weights on llama.cpp, through xllamacpp, in a process of its own
-(``engines.llama_cpp_server``). Found through ``engines.registry``. It looks at the weights file and starts nothing."""
+"""llama.cpp, through the ``xllamacpp`` package: the default engine.
+
+Called by control through the registry. It builds the command line of ``roost.engines.llama_cpp_server`` and explains
+how that process ended; it never imports ``xllamacpp`` itself, which is 100 MB of native code.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from roost.domain.errors import LaunchRefused
-from roost.domain.hardware import Hardware
 from roost.domain.launch import LISTEN, LaunchSpec, ProcessSpec
 from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
+from roost.engines import llama_cpp_exits
 from roost.engines.base import Capabilities, LaunchRequest, Probe
-from roost.engines.llama_cpp_failures import explain
+from roost.engines.gguf_shape import kv_bytes_per_token
 
+SERVER = "roost.engines.llama_cpp_server"
+PACKAGE = "xllamacpp"
 DEFAULT_SLOTS = 4
+TYPES = ("chat", "language", "code")
 MIB = 1024**2
-OVERHEAD = 300 * MIB
-"""What the process needs beside weights and caches: code, graph buffers, the Python interpreter."""
+GIB = 1024**3
 
-LARGEST_CACHE_MIB = 8192
-OPTIONS: Mapping[str, str] = {"threads_batch": "--threads-batch", "batch": "--batch", "ubatch": "--ubatch"}
-"""Options of a model entry that become flags of the engine process; whole numbers."""
+COMPUTE_BYTES = 256 * MIB
+"""Room for the interpreter, the native code and llama.cpp's compute buffers."""
+MAX_PROMPT_CACHE_MIB = 8192
+"""llama.cpp's own bound; more prefixes than that are rarely asked for again."""
+LOAD_BYTES_PER_S = 50 * MIB
+"""The slowest disk that a load is expected from."""
+SPIN_COUNT = 1000
+"""How long an idle worker thread spins before it sleeps. OpenMP's default (hundreds of thousands) makes a replica that
+shares its cores with anything else several times slower; a short spin costs next to nothing on idle cores."""
+
+OPTIONS = {
+    "batch": "a whole number of tokens from 1",
+    "ubatch": "a whole number of tokens from 1",
+    "speculation": "on or off",
+    "prompt_cache_mib": f"a whole number, at most {MAX_PROMPT_CACHE_MIB}; 0 turns the cache off",
+    "start_timeout_s": "seconds",
+}
+"""Engine options of a model's entry, and what each takes."""
+_POSITIVE = ("batch", "ubatch", "start_timeout_s")
 
 
 class LlamaCppEngine:
-    """llama.cpp. One replica works on ``slots`` requests at once (4 where the entry names none), each with the model's
-    whole context length."""
+    """GGUF weights on CPU threads (or accelerators, where the installed ``xllamacpp`` was built for them)."""
 
     name = "llama_cpp"
 
     def version(self) -> str | None:
-        """The version of xllamacpp, None when it is not installed."""
-        from importlib.metadata import PackageNotFoundError, version
-
+        """The version of ``xllamacpp``, None when it is not installed."""
         try:
-            return version("xllamacpp")
+            return version(PACKAGE)
         except PackageNotFoundError:
             return None
 
     def missing(self) -> str | None:
-        """xllamacpp, when it is not installed."""
-        if find_spec("xllamacpp") is None:
-            return "The package xllamacpp is not installed; get it with `pip install 'roost[llamacpp]'`."
-        return None
+        """What to install, None when it is there."""
+        if find_spec(PACKAGE) is not None:
+            return None
+        return "The llama_cpp engine needs the package xllamacpp; install it with: pip install 'roost[llamacpp]'."
 
     def capabilities(self, model: Model) -> Capabilities:
-        """Any model name is accepted; a dropped non-stream request goes on generating, so the gateway streams."""
-        return Capabilities(slots=model.slots or DEFAULT_SLOTS, cancels_non_stream=False, metrics=True)
+        """A dropped non-stream request is generated to its end, so the gateway must ask for streams only."""
+        return Capabilities(
+            slots=slots_of(model), cancels_non_stream=False, any_model_name=True, can_continue=False, metrics=True
+        )
 
     def build(self, request: LaunchRequest) -> LaunchSpec:
-        """One process on the replica's threads. Raises ``LaunchRefused`` when it cannot work."""
-        lack = self.missing()
-        if lack is not None:
-            raise LaunchRefused(lack, code="missing_package")
-        weights = checked_weights(request)
-        hardware, model = request.hardware, request.model
-        argv = [
-            sys.executable,
-            "-m",
-            "roost.engines.llama_cpp_server",
-            f"--listen={LISTEN}",
-            f"--model={weights}",
-            f"--alias={request.endpoint_id}",
-            f"--threads={hardware.resources.threads}",
-            f"--context={model.context_length}",
-            f"--slots={model.slots or DEFAULT_SLOTS}",
-            f"--cache-ram-mib={prompt_cache_mib(hardware, weights.stat().st_size)}",
-            *option_flags(model),
-        ]
-        if not request.speculative_decoding:
+        """The server's command line. Raises ``LaunchRefused``."""
+        missing = self.missing()
+        if missing:
+            raise LaunchRefused(missing, code="missing_package")
+        model, hardware = request.model, request.hardware
+        options = read_options(model)
+        if model.type not in TYPES:
+            raise LaunchRefused(
+                f"The llama_cpp engine serves models of type {', '.join(TYPES)}; {model.id} is of type {model.type!r}.",
+                code="unsupported_model",
+            )
+        weights = check_weights(model, request.weights_path)
+        weights_bytes = weights.stat().st_size
+        threads = max(1, hardware.resources.threads)
+        cache = self._prompt_cache(request, weights, weights_bytes, options.get("prompt_cache_mib"))
+        argv = [sys.executable, "-P", "-m", SERVER]
+        argv += ["--listen", LISTEN, "--model", str(weights), "--alias", request.endpoint_name]
+        argv += ["--threads", str(threads), "--slots", str(slots_of(model)), "--context", str(model.context_length)]
+        argv += ["--cache-ram-mib", str(cache), "--accelerators", str(hardware.resources.accelerators)]
+        for name in ("batch", "ubatch"):
+            if name in options:
+                argv += [f"--{name}", str(options[name])]
+        if not request.speculative_decoding or options.get("speculation") == 0:
             argv.append("--no-speculation")
+        timeout = options.get("start_timeout_s") or 120 + weights_bytes // LOAD_BYTES_PER_S
         return LaunchSpec(
             endpoint_id=request.endpoint_id,
-            processes=(ProcessSpec(tuple(argv)),),
+            processes=(ProcessSpec(tuple(argv), env=thread_environment(threads)),),
             resources=hardware.resources,
             accelerator=hardware.accelerator,
             zone=request.placement.zone,
             node_id=request.placement.node_id,
+            start_timeout=timedelta(seconds=timeout),
         )
 
+    def _prompt_cache(self, request: LaunchRequest, weights: Path, weights_bytes: int, wanted: int | None) -> int:
+        per_token = kv_bytes_per_token(weights)
+        tokens = request.model.context_length * slots_of(request.model)
+        # A header that does not tell is rare: the weights are then taken as the measure of the context, too.
+        context_bytes = weights_bytes if per_token is None else per_token * tokens
+        memory = request.hardware.resources.memory_bytes
+        if request.hardware.resources.accelerators == 0 and weights_bytes + context_bytes > memory:
+            raise LaunchRefused(
+                f"{request.model.id} needs {(weights_bytes + context_bytes) / GIB:.1f} GiB for its weights and a "
+                f"context of {tokens} tokens, but {request.hardware.id} has {memory / GIB:.1f} GiB; choose larger "
+                "hardware, a shorter context_length or fewer slots.",
+                code="out_of_memory",
+            )
+        room = prompt_cache_mib(memory, weights_bytes, context_bytes)
+        return room if wanted is None else min(room, wanted)
+
     def probe(self, model: Model) -> Probe:
-        """A one-token chat."""
-        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        return Probe("POST", "/v1/chat/completions", body)
+        """One token, of chat where the model chats."""
+        if model.type == "chat":
+            messages = [{"role": "user", "content": "Hi"}]
+            return Probe("POST", "/v1/chat/completions", {"messages": messages, "max_tokens": 1})
+        return Probe("POST", "/v1/completions", {"prompt": "Hi", "max_tokens": 1})
 
     def explain(self, exit: ExitInfo) -> Failure:
-        """The cause, from llama.cpp's first error line."""
-        return explain(exit)
+        """llama.cpp's own first error line, as a code and a sentence."""
+        return llama_cpp_exits.explain(exit)
 
 
-def checked_weights(request: LaunchRequest) -> Path:
-    """The weights file, there and of the right format. Raises ``LaunchRefused``."""
-    if request.weights_path is None:
-        raise LaunchRefused(f"{request.model.id} names no weights; add it with --file or --source.", code="no_weights")
-    path = Path(request.weights_path)
+def slots_of(model: Model) -> int:
+    """Requests that a replica works on at once."""
+    return model.slots if model.slots is not None else DEFAULT_SLOTS
+
+
+def prompt_cache_mib(memory_bytes: int, weights_bytes: int, context_bytes: int) -> int:
+    """MiB of main memory for prompts that no slot holds any more; 0 means none.
+
+    The weights count twice, since llama.cpp repacks them for the processor beside the mapped file. Half of what is
+    left stays free for what is not counted here.
+    """
+    room = memory_bytes - 2 * weights_bytes - context_bytes - COMPUTE_BYTES
+    return max(0, min(MAX_PROMPT_CACHE_MIB, room // 2 // MIB))
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that keep native thread pools to the replica's threads."""
+    count = str(threads)
+    return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "GOMP_SPINCOUNT": str(SPIN_COUNT)}
+
+
+def read_options(model: Model) -> dict[str, int]:
+    """The entry's options as numbers (``speculation``: 1 or 0). Raises ``LaunchRefused``."""
+    found = {}
+    for name, text in model.options.items():
+        if name not in OPTIONS:
+            raise LaunchRefused(
+                f"{model.id}: the llama_cpp engine has no option {name!r}; it has {', '.join(sorted(OPTIONS))}.",
+                code="unknown_option",
+            )
+        switch = {"on": 1, "off": 0}.get(text) if name == "speculation" else None
+        number = int(text) if name != "speculation" and text.isascii() and text.isdecimal() else switch
+        if number is None or (number == 0 and name in _POSITIVE):
+            raise LaunchRefused(f"{model.id}: {name} takes {OPTIONS[name]}, not {text!r}.", code="unknown_option")
+        found[name] = number
+    return found
+
+
+def check_weights(model: Model, weights_path: str | None) -> Path:
+    """The weights file, absolute, once it is known to be there, a GGUF file and of the right size. Raises
+    ``LaunchRefused``."""
+    if weights_path is None:
+        raise LaunchRefused(
+            f"{model.id} has no weights: its entry names no source, and the llama_cpp engine needs a GGUF file.",
+            code="missing_weights",
+        )
+    path = Path(weights_path).absolute()
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise LaunchRefused(f"The weights {path} cannot be read: {error.strerror}.", code="no_weights") from error
+        raise LaunchRefused(
+            f"The weights of {model.id} cannot be read ({path}: {error.strerror}); fetch them again.",
+            code="missing_weights",
+        ) from error
+    expected = model.source.size_bytes if model.source is not None else None
+    if expected is not None and size != expected:
+        raise LaunchRefused(
+            f"The weights of {model.id} are damaged: {path} has {size} bytes instead of {expected}; remove the file, "
+            "and it is fetched again.",
+            code="corrupt_weights",
+        )
     if magic != b"GGUF":
         raise LaunchRefused(
-            f"{path} is not a GGUF file; llama.cpp runs GGUF weights only. Convert the model first.",
+            f"{path} is not a GGUF file (it begins with {magic!r}); the llama_cpp engine runs GGUF weights only.",
             code="wrong_format",
         )
     return path
-
-
-def prompt_cache_mib(hardware: Hardware, weights_bytes: int) -> int:
-    """How much memory, in MiB, llama.cpp may keep prompts in: half of what the replica's memory leaves beside weights
-    and process, since the slots' own caches need the rest; at most llama.cpp's default of 8 GiB, at least 0."""
-    left = hardware.resources.memory_bytes - weights_bytes - OVERHEAD
-    return max(0, min(left // 2 // MIB, LARGEST_CACHE_MIB))
-
-
-def option_flags(model: Model) -> list[str]:
-    """The entry's options as flags. Raises ``LaunchRefused`` for one that is unknown or not a whole number."""
-    flags = []
-    for name, value in sorted(model.options.items()):
-        if name not in OPTIONS:
-            known = ", ".join(sorted(OPTIONS))
-            raise LaunchRefused(f"llama_cpp has no option {name!r}; it has {known}.", code="unknown_option")
-        if not value.isdecimal():
-            raise LaunchRefused(f"The option {name} takes a whole number, not {value!r}.", code="unknown_option")
-        flags.append(f"{OPTIONS[name]}={value}")
-    return flags

@@ -1,0 +1,148 @@
+"""The llama.cpp engine keeps the contract of engines, with real weights; and what only it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from roost.domain.replica import ExitInfo
+from roost.engines.base import LaunchRequest
+from roost.engines.llama_cpp import LlamaCppEngine
+from roost.models.catalog import SMOLLM2
+from roost.testing.engine_contract import EngineCase, EngineContract, make_launch_request
+from roost.testing.engine_process import EngineEnded, EngineProcess, spawn_engine, start_engine
+from roost.testing.weights import smollm2_path
+
+CACHE = Path(os.environ.get("ROOST_TEST_CACHE") or Path(__file__).parents[2] / ".cache")
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    return smollm2_path(CACHE)
+
+
+@pytest.fixture(scope="module")
+def truncated(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "truncated.gguf"
+    with weights.open("rb") as file:
+        path.write_bytes(file.read(50_000_000))
+    return path
+
+
+def unsized(request: LaunchRequest) -> LaunchRequest:
+    """The same request of a user who told nobody how large the file is."""
+    return replace(request, model=replace(request.model, source=None))
+
+
+class TestLlamaCppEngine(EngineContract):
+    @pytest.fixture
+    def case(self, weights: Path, truncated: Path) -> EngineCase:
+        return EngineCase(
+            LlamaCppEngine(),
+            make_launch_request(SMOLLM2, str(weights)),
+            broken=unsized(make_launch_request(SMOLLM2, str(truncated))),
+        )
+
+    async def test_it_listens_only_once_it_can_answer(self, case: EngineCase, folder: Path) -> None:
+        engine = await spawn_engine(case.engine.build(case.request), folder / "e.sock")
+        try:
+            await engine.ready(PATIENCE_S)
+            async with engine.client() as client:
+                first = await client.get("/health")
+            assert first.status_code == 200
+            assert [entry.name for entry in folder.iterdir()] == ["e.sock"]
+        finally:
+            await engine.stop()
+        assert list(folder.iterdir()) == []
+
+    async def test_answers_carry_the_endpoints_name(self, case: EngineCase, engine_process: EngineProcess) -> None:
+        body = {"model": "anything", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        async with engine_process.client() as client:
+            answer = (await client.post("/v1/chat/completions", json=body)).json()
+        assert answer["model"] == case.request.endpoint_name
+
+    async def test_every_slot_has_the_whole_context(self, case: EngineCase, engine_process: EngineProcess) -> None:
+        async with engine_process.client() as client:
+            slots = (await client.get("/slots")).json()
+        assert [slot["n_ctx"] for slot in slots] == [case.request.model.context_length] * 4
+        assert {slot["speculative"] for slot in slots} == {True}
+
+    async def test_metrics_are_there(self, engine_process: EngineProcess) -> None:
+        async with engine_process.client() as client:
+            text = (await client.get("/metrics")).text
+        assert "llamacpp:requests_processing 0" in text
+
+    async def test_more_requests_than_slots_wait_their_turn(self, engine_process: EngineProcess) -> None:
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        async with engine_process.client() as client:
+            asked = [client.post("/v1/chat/completions", json=body) for _ in range(9)]
+            answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200}
+
+    async def test_logprobs_are_whole_without_speculation(self, case: EngineCase, folder: Path) -> None:
+        spec = case.engine.build(replace(case.request, speculative_decoding=False))
+        engine = await start_engine(spec, folder / "e.sock", PATIENCE_S)
+        body = {"messages": [{"role": "user", "content": "a b a b a b a b"}], "max_tokens": 24, "temperature": 0}
+        try:
+            async with engine.client() as client:
+                answer = await client.post("/v1/chat/completions", json={**body, "logprobs": True, "top_logprobs": 2})
+                slots = (await client.get("/slots")).json()
+        finally:
+            await engine.stop()
+        tokens = answer.json()["choices"][0]["logprobs"]["content"]
+        assert len(tokens) == answer.json()["usage"]["completion_tokens"]
+        assert all(len(token["top_logprobs"]) == 2 and token["logprob"] < 0 for token in tokens)
+        assert {slot["speculative"] for slot in slots} == {False}
+
+    async def test_a_file_cut_short_is_called_corrupt(self, case: EngineCase, folder: Path) -> None:
+        exit = await self.failed(case, case.broken, folder)
+        failure = case.engine.explain(exit)
+        assert (failure.code, failure.retryable) == ("corrupt_weights", False)
+        assert "not within the file bounds" in failure.message
+        assert not any("Traceback" in line for line in exit.log_tail)
+        assert list(folder.iterdir()) == []
+
+    async def test_a_file_of_an_unknown_architecture(self, case: EngineCase, weights: Path, folder: Path) -> None:
+        other = bytearray(weights.read_bytes())
+        at = other.index(b"general.architecture") + len(b"general.architecture") + 12
+        other[at : at + 5] = b"zzzzz"
+        (folder / "other.gguf").write_bytes(other)
+        request = unsized(make_launch_request(SMOLLM2, str(folder / "other.gguf")))
+        failure = case.engine.explain(await self.failed(case, request, folder))
+        assert (failure.code, failure.retryable) == ("wrong_format", False)
+
+    async def test_a_context_that_memory_does_not_hold(self, case: EngineCase, weights: Path, folder: Path) -> None:
+        model = replace(SMOLLM2, context_length=400_000)
+        spec = case.engine.build(make_launch_request(model, str(weights), memory_bytes=1 << 40))
+        (process,) = spec.processes
+        limited = ("/bin/sh", "-c", 'ulimit -v 4000000; exec "$@"', "sh", *process.argv)
+        spec = replace(spec, processes=(replace(process, argv=limited),))
+        with pytest.raises(EngineEnded) as ended:
+            await start_engine(spec, folder / "e.sock", PATIENCE_S)
+        failure = case.engine.explain(ended.value.exit)
+        assert (failure.code, failure.retryable) == ("out_of_memory", True)
+        assert "insufficient memory" in failure.message
+        assert failure.hint
+
+    async def test_an_address_that_cannot_be_used(self, case: EngineCase, folder: Path) -> None:
+        with pytest.raises(EngineEnded) as ended:
+            await start_engine(case.engine.build(case.request), folder / "nowhere" / "e.sock", PATIENCE_S)
+        failure = case.engine.explain(ended.value.exit)
+        assert (failure.code, failure.retryable) == ("port_in_use", True)
+
+    async def test_a_reserved_accelerator_that_is_not_there(self, case: EngineCase, folder: Path) -> None:
+        hardware = case.request.hardware
+        resources = replace(hardware.resources, accelerators=1)
+        request = replace(case.request, hardware=replace(hardware, resources=resources))
+        failure = case.engine.explain(await self.failed(case, request, folder))
+        assert failure.code == "missing_accelerator"
+
+    async def failed(self, case: EngineCase, request: LaunchRequest, folder: Path) -> ExitInfo:
+        with pytest.raises(EngineEnded) as ended:
+            await start_engine(case.engine.build(request), folder / "e.sock", PATIENCE_S)
+        return ended.value.exit
