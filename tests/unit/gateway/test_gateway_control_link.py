@@ -132,6 +132,8 @@ async def test_only_newer_tables_replace_and_unknown_messages_are_kept_away(worl
         await until(lambda: bool(control.watches))
         await control.tell(snapshot(table(9, world.replica())))
         await until(lambda: version_of(world) == 9)
+        assert not world.gateway.apply(table(8))
+        assert version_of(world) == 9
         odd = [
             snapshot(table(8)),
             snapshot(table(99), protocol=2),
