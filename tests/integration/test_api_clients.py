@@ -134,6 +134,7 @@ class CommandLine:
             "TOGETHER_API_KEY": secret_of(1),
             "TOGETHER_BASE_URL": f"http://127.0.0.1:{self.port}/v1",
             "TOGETHER_TELEMETRY_DISABLED": "1",
+            "TOGETHER_DISABLE_VERSION_CHECK": "1",
             "NO_PROXY": "*",
         }
         process = await asyncio.create_subprocess_exec(
