@@ -30,7 +30,9 @@ fmt: .venv/.dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: bench-gateway bench-coldstart ## all benchmarks
+bench: .venv/.dev ## a quick round of all benchmarks
+	$(BIN)/python -m benchmarks.gateway --quick
+	$(BIN)/python -m benchmarks.coldstart --quick
 
 bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
 	$(BIN)/python -m benchmarks.gateway $(ARGS)

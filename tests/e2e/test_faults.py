@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from openai import OpenAI
+import pytest
+from openai import APIConnectionError, OpenAI
 from tests.e2e.server import Server, until
+
+from roost.testing.weights import smollm2_path
 
 WORDS: list[Any] = [{"role": "user", "content": "one two three four five"}]
 
@@ -29,10 +32,22 @@ class Stream(threading.Thread):
         self.begun = threading.Event()
         self.pieces: list[str] = []
         self.finish: str | None = None
+        self.broken = False
         self.start()
         assert self.begun.wait(30)
 
     def run(self) -> None:
+        try:
+            self._read()
+        except APIConnectionError:
+            # Expected of a client that hung up only.
+            self.broken = True
+
+    def hang_up(self) -> None:
+        """Close the connection in the middle."""
+        self.client.close()
+
+    def _read(self) -> None:
         stream = self.client.chat.completions.create(
             model=self.model, messages=WORDS, max_tokens=self.tokens, stream=True
         )
@@ -54,6 +69,7 @@ def test_kill_the_control_plane(server: Server) -> None:
     answer = client.chat.completions.create(model=created["name"], messages=WORDS, max_tokens=3)
     assert answer.choices[0].message.content
     stream.join(60)
+    assert not stream.broken
     assert stream.finish in ("length", "stop")
     assert len([piece for piece in stream.pieces if piece]) == 100
     until(
@@ -136,7 +152,7 @@ def test_a_hung_client_gives_its_slot_back(server: Server) -> None:
     created = server.create("test/echo")
     stream = Stream(server, created["id"], 10_000)
     (record,) = server.replica_records().values()
-    stream.client.close()
+    stream.hang_up()
     until("the engine's generation was cancelled", lambda: _active(record["address"]) == 0)
     stream.join(10)
 
@@ -149,15 +165,26 @@ def _active(address: str) -> int:
         return int(http.get("/debug/state").json()["active"])
 
 
-def test_a_model_that_fails_to_start_ends_in_error_with_its_cause(server: Server, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + b"\x00" * 200)
-    server.cli("models", "add", "test/broken", "--file", str(broken), check=False)
-    done = server.cli("endpoints", "create", "--model", "test/broken", "--hardware", "1x_cpu", "--wait", check=False)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    fails = "--engine", "echo", "--option", "fail_at_start=Out of cheese."
-    server.cli("models", "add", "test/fails", *fails)
+def test_an_engine_that_fails_to_start_ends_in_error_with_its_cause(server: Server) -> None:
+    server.cli("models", "add", "test/fails", "--engine", "echo", "--option", "fail_at_start=Out of cheese.")
     done = server.cli("endpoints", "create", "--model", "test/fails", "--hardware", "1x_cpu", "--wait", check=False)
     assert done.returncode == 5
     assert "Out of cheese." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kept", [200, 50_000_000])
+def test_a_truncated_model_file_ends_in_error_that_says_so(
+    server: Server, tmp_path: Path, weights: Path, kept: int
+) -> None:
+    cut = tmp_path / "cut.gguf"
+    with smollm2_path(weights).open("rb") as whole:
+        cut.write_bytes(whole.read(kept))
+    added = server.cli("models", "add", "test/cut", "--file", str(cut), check=False)
+    done = added
+    if added.returncode == 0:
+        done = server.cli("endpoints", "create", "--model", "test/cut", "--hardware", "1x_cpu", "--wait", check=False)
+        assert done.returncode == 5
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert any(word in done.stderr.lower() for word in ("damaged", "cut short", "truncated", "corrupt")), done.stderr
