@@ -170,7 +170,8 @@ class EngineContract:
     async def test_term_ends_it_with_requests_in_flight(self, case: EngineCase, engine_process: EngineProcess) -> None:
         body = {**_chat(case), "stream": True, "max_tokens": 1000}
         async with engine_process.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as reply:
-            await anext(reply.aiter_bytes())
+            data = reply.aiter_bytes()  # kept: what is let go closes the connection
+            await anext(data)
             exit = await engine_process.stop(case.engine.build(case.request).stop_grace.total_seconds())
         assert exit.signal != 9
 

@@ -6,11 +6,13 @@ For contract suites, tests and benchmarks. It keeps no promise that a runtime ke
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections import deque
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import psutil
@@ -20,7 +22,8 @@ from roost.domain.launch import LISTEN, LaunchSpec
 from roost.domain.replica import ExitInfo
 
 POLL_S = 0.005
-LOG_LINES = 500
+LOG_BYTES = 256 * 1024
+"""As much of the end of an engine's output is kept as its last lines."""
 
 
 class EngineEnded(Exception):
@@ -34,12 +37,12 @@ class EngineEnded(Exception):
 class EngineProcess:
     """A started engine. ``address`` is ``unix:<path>``."""
 
-    def __init__(self, process: asyncio.subprocess.Process, socket: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, socket: Path, output: BinaryIO) -> None:
         self.process = process
         self.socket = socket
         self.address = f"unix:{socket}"
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._reader = asyncio.create_task(self._read())
+        # A file, not a pipe: a child that outlives the engine would hold a pipe open, and the wait with it.
+        self._output = output
 
     @property
     def pid(self) -> int:
@@ -48,7 +51,9 @@ class EngineProcess:
 
     def log(self) -> tuple[str, ...]:
         """The last lines of its output."""
-        return tuple(self._log)
+        size = os.fstat(self._output.fileno()).st_size
+        data = os.pread(self._output.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
+        return tuple(data.decode(errors="replace").splitlines())
 
     def client(self, timeout_s: float = 60.0) -> httpx.AsyncClient:
         """A client of the engine; the caller closes it."""
@@ -67,8 +72,6 @@ class EngineProcess:
     async def exit(self) -> ExitInfo:
         """Wait for its end; how it ended, with its last lines."""
         status = await self.process.wait()
-        # A child that outlives the engine may hold its output open: what is there by now has to do.
-        await asyncio.wait({self._reader}, timeout=0.5)
         if status < 0:
             return ExitInfo(signal=-status, log_tail=self.log())
         return ExitInfo(code=status, log_tail=self.log())
@@ -88,9 +91,7 @@ class EngineProcess:
             if child.is_running():
                 child.kill()
         psutil.wait_procs(children, timeout=5)
-        found = await self.exit()
-        self._reader.cancel()
-        return found
+        return await self.exit()
 
     def children(self) -> list[psutil.Process]:
         """All that descends from the engine now."""
@@ -109,11 +110,6 @@ class EngineProcess:
         writer.close()
         return True
 
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self._log.append(line.decode(errors="replace").rstrip("\n"))
-
 
 async def spawn_engine(spec: LaunchSpec, socket: Path) -> EngineProcess:
     """Start the first process of ``spec`` on ``socket`` without waiting for anything. The caller stops it."""
@@ -123,15 +119,16 @@ async def spawn_engine(spec: LaunchSpec, socket: Path) -> EngineProcess:
         name: value.replace(LISTEN, address)
         for name, value in {**engine_environment(), **first.env, **first.secrets}.items()
     }
+    output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the engine)
     process = await asyncio.create_subprocess_exec(
         *(part.replace(LISTEN, address) for part in first.argv),
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=output,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    return EngineProcess(process, socket)
+    return EngineProcess(process, socket, output)
 
 
 async def start_engine(spec: LaunchSpec, socket: Path, timeout_s: float = 60.0) -> EngineProcess:
