@@ -11,7 +11,7 @@ import pytest
 
 from roost.domain.errors import LaunchRefused
 from roost.engines.base import Engine
-from roost.engines.registry import engine
+from roost.engines.registry import engine, names
 from roost.testing.builders import make_model
 from roost.testing.engine_contract import EngineCase, EngineContract, make_launch_request
 from roost.testing.engine_process import EngineEnded, start_engine
@@ -36,6 +36,7 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folders = [str(site), str(EXAMPLE)]
     sys.path[:0] = folders
     engine.cache_clear()
+    names.cache_clear()
     try:
         yield engine("static")
     finally:
@@ -43,6 +44,7 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             sys.path.remove(folder)
         sys.modules.pop("roost_engine_static", None)
         engine.cache_clear()
+        names.cache_clear()
 
 
 class TestStaticEngine(EngineContract):
