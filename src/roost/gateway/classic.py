@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from roost.domain.routing import RouteEndpoint
-from roost.gateway.request import Kind
+from roost.gateway.request import CHAT, COMPLETIONS, Kind
 
 _LLAMA_NAMES = {"repetition_penalty": "repeat_penalty"}
 
@@ -19,21 +19,15 @@ class Adapted:
     integer number of logprobs in chat; ``wants_usage_chunk`` that it asked for the extra usage chunk; ``classic`` that
     it is one of the classic SDKs."""
 
-    # Defaults stand in the class: most requests change nothing, and this is made for each.
-    changed = False
-    stream = False
-    aggregate = False
-    classic_logprobs = False
-    wants_usage_chunk = False
+    __slots__ = ("aggregate", "body", "changed", "classic", "classic_logprobs", "stream", "wants_usage_chunk")
 
     def __init__(self, body: dict[str, Any], *, classic: bool) -> None:
         self.body = body
         self.classic = classic
-        if body.get("stream") is True:
-            self.stream = True
+        self.changed = self.aggregate = self.classic_logprobs = False
+        self.stream = body.get("stream") is True
         options = body.get("stream_options")
-        if options is not None:
-            self.wants_usage_chunk = isinstance(options, dict) and options.get("include_usage") is True
+        self.wants_usage_chunk = isinstance(options, dict) and options.get("include_usage") is True
 
 
 def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic: bool) -> Adapted:
@@ -41,9 +35,9 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
     adapted = Adapted(body, classic=classic)
     if endpoint.served_model is not None and body.get("model") != endpoint.served_model:
         _change(adapted, model=endpoint.served_model)
-    if kind is not Kind.CHAT and kind is not Kind.COMPLETIONS:
+    if kind is not CHAT and kind is not COMPLETIONS:
         return adapted
-    if kind is Kind.CHAT:
+    if kind is CHAT:
         logprobs = body.get("logprobs")
         if logprobs is not None and type(logprobs) is int:
             adapted.classic_logprobs = logprobs > 0
@@ -52,7 +46,7 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
                 _change(adapted, top_logprobs=body.get("top_logprobs") or logprobs)
     if endpoint.engine == "llama_cpp":
         # Its completions answer an integer with logprobs in the shape of chat.
-        count = body.get("logprobs") if kind is Kind.COMPLETIONS else None
+        count = body.get("logprobs") if kind is COMPLETIONS else None
         adapted.classic_logprobs = adapted.classic_logprobs or (type(count) is int and count > 0)
         for name, own in _LLAMA_NAMES.items():
             if name in body and own not in body:

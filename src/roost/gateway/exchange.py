@@ -17,7 +17,7 @@ from roost.gateway.body import encode
 from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.classic import Adapted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
-from roost.gateway.request import Kind, Request
+from roost.gateway.request import CHAT, COMPLETIONS, Request
 from roost.gateway.shaping import Collected, LogprobsStream, Reframed, is_event_stream
 from roost.gateway.sse import ClassicStream
 from roost.gateway.upstream import Connection
@@ -45,23 +45,30 @@ _PINGS = re.compile(rb"(?:[0-9A-Fa-f]+\r\n(?::[^\r\n]*(?:\r\n|\n){1,2})+\r\n)+")
 class Exchange:
     """A request, its place in the queue or on a replica, and its answer so far."""
 
-    # Defaults stand in the class, since most requests need few of them and one of these is made for each.
-    deadline = 0.0
-    done = False
-    _replica: ReplicaBook | None = None
-    _where: str | None = None
-    _connection: Connection | None = None
-    _task: asyncio.Task[None] | None = None
-    _crashes = 0
-    sent = 0
-    _sent_at = 0.0
-    _first: float | None = None
-    _status = 0
-    _pending = b""
-    _last = b""
-    _stream = False
-    _reframed: Reframed | None = None
-    _collected: Collected | None = None
+    __slots__ = (
+        "_adapted",
+        "_collected",
+        "_connection",
+        "_crashes",
+        "_first",
+        "_front",
+        "_gateway",
+        "_last",
+        "_payload",
+        "_pending",
+        "_reframed",
+        "_replica",
+        "_sent_at",
+        "_status",
+        "_stream",
+        "_task",
+        "_where",
+        "book",
+        "deadline",
+        "done",
+        "request",
+        "sent",
+    )
 
     def __init__(self, gateway: Gateway, front: Front, request: Request, book: EndpointBook, adapted: Adapted) -> None:
         self._gateway = gateway
@@ -69,7 +76,17 @@ class Exchange:
         self.request = request
         self.book = book
         self._adapted = adapted
-        self._payload = b""
+        self.deadline = self._sent_at = 0.0
+        self.sent = self._status = self._crashes = 0
+        self.done = self._stream = False
+        self._payload = self._pending = self._last = b""
+        self._replica: ReplicaBook | None = None
+        self._where: str | None = None
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._first: float | None = None
+        self._reframed: Reframed | None = None
+        self._collected: Collected | None = None
 
     # ---- the way to a replica
 
@@ -195,15 +212,16 @@ class Exchange:
 
     def on_head(self, head: ResponseHead) -> bool:
         """The upstream's head: decide how its body goes on."""
-        request, adapted, kind = self.request, self._adapted, self.request.kind
-        self._status = head.status
-        classic = adapted.classic and (kind is Kind.CHAT or kind is Kind.COMPLETIONS)
-        if head.status >= 300 or adapted.aggregate or ((classic or adapted.classic_logprobs) and not adapted.stream):
-            self._collected = Collected(head, adapted, chat=kind is Kind.CHAT, classic=classic)
+        request, adapted = self.request, self._adapted
+        kind = request.kind
+        self._status = status = head.status
+        classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
+        if status >= 300 or adapted.aggregate or ((classic or adapted.classic_logprobs) and not adapted.stream):
+            self._collected = Collected(head, adapted, chat=kind is CHAT, classic=classic)
             return False
         stream = self._stream = adapted.stream and is_event_stream(head)
         splice: ClassicStream | LogprobsStream | None = None
-        if stream and kind is Kind.CHAT and (classic or adapted.classic_logprobs):
+        if stream and kind is CHAT and (classic or adapted.classic_logprobs):
             splice = ClassicStream(adapted.wants_usage_chunk)
             splice = LogprobsStream(splice) if adapted.classic_logprobs else splice
         framed = head.length >= 0 or (head.chunked and not request.http10)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from roost.gateway import counters
-from roost.gateway.admission import expired
 from roost.gateway.answers import Refusal, response
-from roost.gateway.request import Kind, Request, sane_id
+from roost.gateway.known_head import KnownHead, learn
+from roost.gateway.request import LAST_INFERENCE, RELAY, Request, sane_id
 
 if TYPE_CHECKING:
     from roost.gateway.gateway import Gateway
@@ -29,6 +29,8 @@ LINGER_S = 2.0
 """After an early refusal the client may finish sending for this long, so that it sees the answer."""
 IDLE_S = 75.0
 STALLED_S = 60.0
+MAX_LEARNT = 8
+"""Heads that one connection gets to know between two sweeps: some clients never send the same twice."""
 
 _TOO_LONG = Refusal(431, "The request head is too large.", "head_too_large")
 _EXPECTATION = Refusal(417, "Only `Expect: 100-continue` is understood.", "expectation_failed")
@@ -74,6 +76,8 @@ class Front(asyncio.Protocol):
         "_head_seen",
         "_headers",
         "_in_head",
+        "_known",
+        "_learning",
         "_linger_until",
         "_parser",
         "_paused",
@@ -96,6 +100,8 @@ class Front(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._head_seen = 0
+        self._known: KnownHead | None = None
+        self._learning = MAX_LEARNT
         self._refusal: Refusal | None = None  # ends the connection once the requests before it are answered
         self._linger_until = 0.0
         self._paused = False
@@ -137,7 +143,37 @@ class Front(asyncio.Protocol):
         if self._linger_until or self._refusal is not None:
             return
         self.seen_at = self._gateway.now()
-        before = self._in_head
+        known = self._known
+        if known is not None and self._request is None:
+            request = self._recognised(known, data)
+            if request is not None:
+                if self.active is None and not self._queue:
+                    self._gateway.infer(self, request)
+                    return
+                self._queue.append(request)
+                data = b""
+        if data:
+            self._parse(data)
+        if self.active is None:
+            self._next()
+        elif len(self._queue) > MAX_QUEUED:
+            self._pause()
+
+    def _recognised(self, known: KnownHead, data: bytes) -> Request | None:
+        # The whole request in `data`, admitted; None when the parser has to look at it.
+        request = known.request(data, self.seen_at)
+        gateway = self._gateway
+        if request is None or request.length > gateway.max_body_bytes:
+            return None
+        key = gateway.authenticate(known.authorization)
+        if isinstance(key, Refusal):
+            return None
+        request.key = key
+        request.id = gateway.next_id()
+        return request
+
+    def _parse(self, data: bytes) -> None:
+        before, between = self._in_head, self._request is None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -151,10 +187,9 @@ class Front(asyncio.Protocol):
             self._head_seen += len(data)
             if self._head_seen > MAX_HEAD:
                 self._refuse_rest(_TOO_LONG)
-        if self.active is None:
-            self._next()
-        elif len(self._queue) > MAX_QUEUED:
-            self._pause()
+        elif between and self._request is None and self._queue and self._learning:
+            self._learning -= 1
+            self._known = learn(self._queue[-1], data)
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
@@ -210,7 +245,7 @@ class Front(asyncio.Protocol):
             self._refuse_early(request, refusal)
         if b"expect" in headers:
             self._expect(request)
-        if request.kind is Kind.RELAY and request.refusal is None:
+        if request.kind is RELAY and request.refusal is None:
             self._queue.append(request)
 
     def on_body(self, body: bytes) -> None:
@@ -218,12 +253,12 @@ class Front(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.received += len(body)
-        if request.received > self._gateway.settings.max_body_bytes:
+        if request.received > self._gateway.max_body_bytes:
             self._overlong()
         if request.refusal is not None:
             return
         request.body.append(body)
-        if request.kind is Kind.RELAY:
+        if request.kind is RELAY:
             self._relay_body()
 
     def on_message_complete(self) -> None:
@@ -233,7 +268,7 @@ class Front(asyncio.Protocol):
         self._request = None
         self._in_head = True
         request.complete = True
-        if request.kind is Kind.RELAY and request.refusal is None:
+        if request.kind is RELAY and request.refusal is None:
             self._relay_body()
         else:
             self._queue.append(request)
@@ -267,10 +302,10 @@ class Front(asyncio.Protocol):
                     return _FRAMING
         else:
             request.length = int(length)
-            if request.length > self._gateway.settings.max_body_bytes:
+            if request.length > self._gateway.max_body_bytes:
                 request.close = True
                 return self._gateway.too_large
-        if request.kind <= Kind.RERANK:
+        if request.kind <= LAST_INFERENCE:
             return self._admit(request)
         return _TARGET if request.method == b"CONNECT" else None
 
@@ -283,8 +318,6 @@ class Front(asyncio.Protocol):
         key = self._gateway.authenticate(request.headers.get(b"authorization"))
         if isinstance(key, Refusal):
             return key
-        if key.expires_at is not None and expired(key, self._gateway.wall()):
-            return self._gateway.expired_key
         request.key = key
         return None
 
@@ -325,7 +358,7 @@ class Front(asyncio.Protocol):
             return
         self._refusal = refusal
         request = self._request
-        if request is None or self._in_head or request.kind is not Kind.RELAY or request.refusal is not None:
+        if request is None or self._in_head or request.kind is not RELAY or request.refusal is not None:
             return
         # The relay waits for this request's turn, or is at work on its beginning already.
         if request in self._queue:
@@ -358,7 +391,7 @@ class Front(asyncio.Protocol):
     def _start(self, request: Request) -> None:
         if request.refusal is not None:
             self.answer(request, request.refusal)
-        elif request.kind <= Kind.RERANK:
+        elif request.kind <= LAST_INFERENCE:
             self._gateway.infer(self, request)
         else:
             self._gateway.serve(self, request)
@@ -396,7 +429,7 @@ class Front(asyncio.Protocol):
     def finished(self, request: Request) -> None:
         """The answer to ``request`` is written: close, or go on with the next."""
         self.active = None
-        if not request.complete and request.kind is Kind.RELAY:
+        if not request.complete and request.kind is RELAY:
             self._linger()
         elif request.close or self._gateway.draining:
             self._queue.clear()
@@ -446,6 +479,7 @@ class Front(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close what lingers, idles or stalls."""
+        self._learning = MAX_LEARNT
         if self.active is not None:
             if not self._relay_waits():
                 # Idle time counts from the last answer, and this spares each answer a look at the clock.
@@ -466,7 +500,7 @@ class Front(asyncio.Protocol):
     def _relay_waits(self) -> bool:
         # Whether the relay at work waits for the rest of its request's body.
         request = self._request
-        at_work = request is not None and request.kind is Kind.RELAY and not self._queue
+        at_work = request is not None and request.kind is RELAY and not self._queue
         return at_work and not self._in_head and not self._paused
 
     def drain(self) -> None:

@@ -27,7 +27,7 @@ from roost.gateway.counters import Counters
 from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
 from roost.gateway.relay import Relay
-from roost.gateway.request import Kind, Request
+from roost.gateway.request import RELAY, Kind, Request
 from roost.gateway.upstream import Address, Pool
 
 SWEEP_S = 1.0
@@ -50,14 +50,13 @@ class ControlLink(Protocol):
 class Gateway:
     """The state of one worker. ``control_pool`` leads to the control plane's public API."""
 
-    expired_key = admission.EXPIRED_KEY
-
     def __init__(
         self, settings: Settings, index: int, loop: asyncio.AbstractEventLoop, *, wall: Callable[[], float] = time.time
     ) -> None:
         self.settings = settings
         self.index = index
         self.loop = loop
+        self.max_body_bytes = settings.max_body_bytes
         self.now = loop.time
         self.wall = wall
         self.books = Books(loop)
@@ -75,7 +74,7 @@ class Gateway:
         self.too_large = Refusal(
             413, f"The request body exceeds {settings.max_body_bytes} bytes.", "payload_too_large", should_retry=False
         )
-        self._known: dict[bytes, RouteKey] = {}
+        self._known: dict[bytes | None, RouteKey] = {}
         self._ids = itertools.count()
         self._id_prefix = b"req-%d%x-" % (index, int(wall() * 1000))
         self._timer: asyncio.TimerHandle | None = None
@@ -157,13 +156,16 @@ class Gateway:
 
     def authenticate(self, authorization: bytes | None) -> RouteKey | Refusal:
         """The key of a request; digests are computed once per key and table."""
-        if authorization is not None:
-            known = self._known.get(authorization)
-            if known is not None:
-                return known
-        key = admission.authenticate(authorization, self.books.keys)
-        if isinstance(key, RouteKey) and authorization is not None and len(self._known) < MAX_KNOWN_HEADERS:
-            self._known[authorization] = key
+        key = self._known.get(authorization)
+        if key is None:
+            found = admission.authenticate(authorization, self.books.keys)
+            if isinstance(found, Refusal):
+                return found
+            key = found
+            if len(self._known) < MAX_KNOWN_HEADERS:
+                self._known[authorization] = key
+        if key.expires_at is not None and admission.expired(key, self.wall()):
+            return admission.EXPIRED_KEY
         return key
 
     def infer(self, front: Front, request: Request) -> None:
@@ -200,7 +202,7 @@ class Gateway:
 
     def serve(self, front: Front, request: Request) -> None:
         """Answer what is not inference: the gateway's own pages, or the control plane's by relay."""
-        own = request.kind is not Kind.RELAY
+        own = request.kind is not RELAY
         if own and request.method == b"OPTIONS":
             front.reply(request, 204, b"", headers=b"allow: GET, HEAD, OPTIONS\r\n")
         elif own and request.method not in (b"GET", b"HEAD"):
@@ -224,7 +226,7 @@ class Gateway:
         now, wall = self.now(), self.wall()
         cells = self.cells
         cells[counters.SENT] += sent
-        if request.kind is Kind.RELAY:
+        if request.kind is RELAY:
             cells[counters.RECEIVED] += request.received
         self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started)
         key = request.key.id if request.key is not None else None

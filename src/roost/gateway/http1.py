@@ -31,13 +31,16 @@ _WATCHED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"content-type
 _KNOWN_LINES: dict[bytes, tuple[bytes, bytes] | None] = {}  # header lines seen before; None: nothing to look at
 _KNOWN_STATUS: dict[bytes, tuple[int, int]] = {}
 _MAX_KNOWN = 2000
+_KNOWN_HEADS: dict[bytes, ResponseHead] = {}  # streams' heads are the same within a second, short answers' recur
+_MAX_KNOWN_HEADS = 500
 _PLAIN = (b"", b"")
 
 
 class ResponseHead:
-    """A parsed response head. ``raw`` ends before the empty line; ``length`` is -1 when not announced."""
+    """A parsed response head, which never changes. ``raw`` ends before the empty line; ``length`` is -1 when not
+    announced."""
 
-    __slots__ = ("_plain", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
+    __slots__ = ("_framed", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
 
     def __init__(self, raw: bytes) -> None:
         """Parse. Raises ``BrokenResponse``."""
@@ -45,7 +48,7 @@ class ResponseHead:
         self.lines = lines = raw.split(b"\r\n")
         first = lines[0]
         self.status, minor = _KNOWN_STATUS.get(first) or _parse_status(first)
-        self._plain = True
+        self._framed: bytes | None = raw[8:]
         self._watched: dict[bytes, bytes] = {}
         watched = self._watched
         known = _KNOWN_LINES
@@ -79,7 +82,7 @@ class ResponseHead:
         if self._watched.setdefault(name, value) != value and name != b"x-request-id":
             raise BrokenResponse(f"{name.decode()} is there twice")
         if name in HOP_BY_HOP:
-            self._plain = False
+            self._framed = None  # some lines have to go
 
     def value(self, name: bytes) -> bytes | None:
         """The value of one of the headers the gateway looks at, in lower case; None when absent."""
@@ -88,14 +91,26 @@ class ResponseHead:
     def relayed(self, *, framed: bool) -> bytes:
         """Status and header lines as they go to the client (after ``HTTP/1.1``, without the last line end), without
         what belongs to this connection and, unless ``framed``, without the body's framing."""
-        if self._plain and framed:
-            return self.raw[8:]
+        if framed and self._framed is not None:
+            return self._framed
         kept = [self.lines[0][8:]]
         for line in self.lines[1:]:
             name = line[: line.find(b":")].lower()
             if name not in HOP_BY_HOP and (framed or name not in (b"content-length", b"transfer-encoding")):
                 kept.append(line)
         return b"\r\n".join(kept)
+
+
+def parse_head(raw: bytes) -> ResponseHead:
+    """The head in ``raw``, which ends before the empty line. Raises ``BrokenResponse``."""
+    head = _KNOWN_HEADS.get(raw)
+    if head is None:
+        head = ResponseHead(raw)
+        if len(raw) <= 1000:
+            if len(_KNOWN_HEADS) >= _MAX_KNOWN_HEADS:
+                _KNOWN_HEADS.clear()
+            _KNOWN_HEADS[raw] = head
+    return head
 
 
 def _parse_status(line: bytes) -> tuple[int, int]:

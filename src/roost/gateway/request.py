@@ -27,6 +27,12 @@ class Kind(IntEnum):
     RELAY = 7
 
 
+CHAT, COMPLETIONS, RELAY = Kind.CHAT, Kind.COMPLETIONS, Kind.RELAY
+"""For code that runs for each request: Python 3.11 looks a member up in its class slowly."""
+LAST_INFERENCE = Kind.RERANK
+"""Kinds up to this one are inference."""
+
+
 INFERENCE_PATHS: tuple[bytes, ...] = (b"/chat/completions", b"/completions", b"/embeddings", b"/rerank")
 """Paths by ``Kind``, below the API's prefix."""
 
@@ -43,30 +49,44 @@ MAX_ANNOUNCED_S = 3600.0
 
 class Request:
     """One request. ``headers`` holds names in lower case; ``body`` the pieces that have arrived; ``complete`` that all
-    have. ``key`` is set once the caller is known."""
+    have. ``key`` is set once the caller is known. ``classic`` tells that the client is one of the classic SDKs, which
+    want their own shape of answers."""
 
-    # Defaults stand in the class: one of these is made for each request.
-    method = b""
-    target = b""
-    path = b""
-    kind = Kind.RELAY
-    http10 = False
-    close = False
-    chunked = False
-    length = 0
-    received = 0
-    complete = False
-    id = b""
-    key: RouteKey | None = None
-    refusal: Refusal | None = None
+    __slots__ = (
+        "body",
+        "chunked",
+        "classic",
+        "close",
+        "complete",
+        "headers",
+        "http10",
+        "id",
+        "key",
+        "kind",
+        "length",
+        "method",
+        "path",
+        "received",
+        "refusal",
+        "started",
+        "target",
+    )
 
     def __init__(self, started: float) -> None:
         self.started = started
+        self.method = self.target = self.path = self.id = b""
+        self.kind = RELAY
+        self.http10 = self.close = self.chunked = self.complete = self.classic = False
+        self.length = self.received = 0
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
+        self.key: RouteKey | None = None
+        self.refusal: Refusal | None = None
 
     def classify(self) -> None:
-        """Set ``path`` and ``kind`` from ``target``, which becomes origin-form. Raises ``ValueError``."""
+        """Set ``path`` and ``kind`` from ``target``, which becomes origin-form, and ``classic``. Raises
+        ``ValueError``."""
+        self.classic = self.headers.get(b"user-agent", b"").startswith(_CLASSIC)
         target = self.target
         kind = KINDS.get(target)
         if kind is not None:
@@ -80,12 +100,7 @@ class Request:
             self.target = target
         cut = target.find(b"?")
         self.path = path = target if cut < 0 else target[:cut]
-        self.kind = KINDS.get(path, Kind.RELAY)
-
-    @property
-    def classic(self) -> bool:
-        """Whether the client is one of the classic SDKs, which want their own shape of answers."""
-        return self.headers.get(b"user-agent", b"").startswith(_CLASSIC)
+        self.kind = KINDS.get(path, RELAY)
 
     def announced_timeout(self) -> float | None:
         """The read timeout the client announced, in seconds; None when it did not, or nonsense."""

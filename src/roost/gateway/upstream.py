@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, LengthBody, ResponseHead, body_of
+from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, LengthBody, ResponseHead, body_of, parse_head
 
 IDLE_S = 2.0
 """Idle connections are closed after this many seconds: some engines keep a thread for each."""
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
                     raise BrokenResponse("the response head is too long")
                 self._pending = data
                 return
-            head = ResponseHead(data[:end])
+            head = parse_head(data[:end])
             data = data[end + 4 :]
             if head.status >= 200:
                 break
@@ -219,12 +219,13 @@ class Connection(asyncio.Protocol):
     def _finish(self, consumer: Consumer, body: Body) -> None:
         self.consumer = None
         self._body = None
-        if body.excess or self._last or not self.usable:
+        if body.excess or self._last:
             self._drop()
         else:
             self.served += 1
-            self.resume_reading()
-            self.pool.put(self)
+            if self._paused:
+                self.resume_reading()
+            self.pool.put(self)  # which looks at it again before the next request
         consumer.on_end()
 
     def _broken(self, reason: str) -> None:
