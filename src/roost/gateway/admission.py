@@ -49,7 +49,7 @@ def expired(key: RouteKey, now: float) -> bool:
 
 def may_use(key: RouteKey, owner: str) -> bool:
     """Whether the key's holder may know of what belongs to ``owner``."""
-    return key.role == Role.ADMIN or key.owner == owner
+    return key.owner == owner or key.role == Role.ADMIN
 
 
 def unknown_model(model: str) -> Refusal:

@@ -31,8 +31,10 @@ class KnownHead:
         self.authorization = model.headers.get(b"authorization")
 
     def request(self, data: bytes, now: float) -> Request | None:
-        """The request in ``data`` if that is this head with its whole body and nothing else; without id and key, and with
-        the headers of the one that was learnt (``length`` is its own)."""
+        """The request in ``data`` if that is this head with its whole body and nothing else; without id and key.
+
+        ``headers`` are those of the request that was learnt, its content-length included; ``length`` is right.
+        """
         before, after = self._before, self._after
         if not data.startswith(before):
             return None
@@ -47,15 +49,13 @@ class KnownHead:
         if len(data) - body != length:
             return None
         model = self._model
-        request = Request(now)
-        request.headers = model.headers
+        request = Request(now, model.headers, [data[body:]])
         request.method = model.method
         request.target = model.target
         request.path = model.path
         request.kind = model.kind
         request.classic = model.classic
         request.length = request.received = length
-        request.body = [data[body:]]
         request.complete = True
         return request
 
@@ -78,8 +78,7 @@ def learn(request: Request, data: bytes) -> KnownHead | None:
 
 
 def _without_body(request: Request) -> Request:
-    model = Request(request.started)
-    model.headers = request.headers
+    model = Request(request.started, request.headers)
     model.method = request.method
     model.target = request.target
     model.path = request.path

@@ -72,14 +72,16 @@ class Request:
         "target",
     )
 
-    def __init__(self, started: float) -> None:
+    def __init__(
+        self, started: float, headers: dict[bytes, bytes] | None = None, body: list[bytes] | None = None
+    ) -> None:
         self.started = started
         self.method = self.target = self.path = self.id = b""
         self.kind = RELAY
         self.http10 = self.close = self.chunked = self.complete = self.classic = False
         self.length = self.received = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.body: list[bytes] = []
+        self.headers = {} if headers is None else headers
+        self.body = [] if body is None else body
         self.key: RouteKey | None = None
         self.refusal: Refusal | None = None
 

@@ -170,14 +170,13 @@ async def test_a_revoked_key_is_refused_although_its_head_is_known(world: World)
 
 
 async def test_a_key_that_expires_is_refused_although_its_head_is_known(world: World) -> None:
-    old = table(world.version + 1, world.replica())
-    now = world.gateway.wall()
-    world.gateway.wall = lambda: 0.5
-    world.gateway.apply(old)
+    new = table(world.version + 2, world.replica())
+    endless = tuple(replace(key, expires_at=None) for key in new.keys)
+    world.gateway.apply(replace(new, version=world.version + 1, keys=endless))
     client = await world.connect()
     for _ in range(2):
         assert (await client.ask(post(key=EXPIRED))).status == 200
-    world.gateway.wall = lambda: now
+    world.gateway.apply(new)
     answer = await client.ask(post(key=EXPIRED))
     assert (answer.status, answer.error["code"]) == (401, "expired_api_key")
 
@@ -213,8 +212,8 @@ async def test_a_malformed_request_after_a_known_head_ends_the_connection(world:
     assert await client.closed()
 
 
+@pytest.mark.parametrize("world", [{"max_body_bytes": 40}], indirect=True)
 async def test_a_body_over_the_limit_is_refused_although_its_head_is_known(world: World) -> None:
     client = await warm(world)
-    world.gateway.max_body_bytes = 30
-    answer = await client.ask(post({"model": ENDPOINT, "n": "x" * 30}))
+    answer = await client.ask(post({"model": ENDPOINT, "n": "x" * 40}))
     assert answer.status == 413
