@@ -28,7 +28,7 @@ from roost.runtimes.base import Runtime
 from roost.store.base import StatusChange, Store
 
 ACTOR = "system"
-EXTERNAL_PROBE_TIMEOUT = timedelta(seconds=60)
+EXTERNAL_PROBE_TIMEOUT = timedelta(seconds=15)
 NO_GRACE = timedelta(0)
 
 

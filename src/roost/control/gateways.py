@@ -7,7 +7,7 @@ connected or not: one that does not answer is unknown, never idle.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,7 +36,8 @@ class GatewayRegistry:
     """All gateways known to this control plane.
 
     For ``settle`` after the start nothing is known of replicas in flight: gateways of before may not have
-    reconnected yet. ``news`` is called after each report with the ids of the replicas it spoke of.
+    reconnected yet. ``expected`` gives the pids of the gateways that there should be: one that lives and has not
+    reported to this control plane is unknown, not idle. ``news`` is called after each report.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class GatewayRegistry:
         *,
         settle: timedelta = timedelta(seconds=3),
         alive: Callable[[int], bool] = psutil.pid_exists,
+        expected: Callable[[], Iterable[int]] = tuple,
     ) -> None:
         self._now = now
         self._started = now()
         self._settle = settle
         self._alive = alive
+        self._expected = expected
         self._peers: dict[str, GatewayPeer] = {}
         self._moved = asyncio.Event()
         self.news: Callable[[], None] = lambda: None
@@ -95,9 +98,16 @@ class GatewayRegistry:
         if self._now() - self._started < self._settle:
             return None
         self._forget_dead()
+        heard = {peer.pid for peer in self._peers.values()}
+        if any(pid not in heard and self._alive(pid) for pid in self._expected()):
+            return None
         for peer in self._peers.values():
             if (peer.term, peer.version) < (term, version):
                 return None
+        return self.load(replica_id)
+
+    def load(self, replica_id: str) -> int:
+        """Requests in flight on a replica as last reported, for choosing among replicas that serve."""
         return sum(peer.in_flight.get(replica_id, 0) for peer in self._peers.values())
 
     def totals(self) -> dict[str, dict[str, int]]:

@@ -101,6 +101,8 @@ class Observer:
         in_flight = None
         if row.state is ReplicaState.DRAINING and drained is not None:
             in_flight = self._gateways.in_flight(row.id, table.term, drained)
+        elif row.state is ReplicaState.READY:
+            in_flight = self._gateways.load(row.id)
         return ReplicaFacts(
             replica=row,
             observed=observed,

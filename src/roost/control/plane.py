@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -58,7 +58,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
 
 
 class ControlPlane:
-    """Everything between the store and the runtime.
+    """Everything between the store and the runtime. ``gateway_pids`` gives the pids of the gateways that there are.
 
     ``fault`` resolves with the exception that ended a loop: the process is then to end and be started anew, since a
     control plane with a dead loop must not look alive.
@@ -78,6 +78,7 @@ class ControlPlane:
         prober: Prober | None = None,
         on_pass: PassObserver | None = None,
         gateway_settle: timedelta = GATEWAY_SETTLE,
+        gateway_pids: Callable[[], Iterable[int]] = tuple,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -96,7 +97,7 @@ class ControlPlane:
         self._short: set[str] = set()
         self.fault: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.publisher = RoutePublisher(store, catalog.get)
-        self.gateways = GatewayRegistry(now, settle=gateway_settle)
+        self.gateways = GatewayRegistry(now, settle=gateway_settle, expected=gateway_pids)
         self.gateways.news = self._gateway_news
         self._prober = prober or HttpProber(self.replica_news)
         observer = Observer(

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
+MOST_READ = 64 * 1024
 GROWTH = 1.1
 """Pauses stay near a tenth of the time waited so far: short loads are noticed at once, long ones are not pestered."""
 
@@ -54,7 +55,8 @@ class Prober(Protocol):
 
 
 class HttpProber:
-    """Probes by HTTP, over unix sockets too. ``news`` is called with the replica's id once it is proven."""
+    """Probes by HTTP, over unix sockets too. ``news`` is called with the replica's id once it is proven,
+    and when what falls short changes."""
 
     def __init__(self, news: Callable[[str], None]) -> None:
         self._news = news
@@ -99,7 +101,8 @@ class HttpProber:
                     return
                 if self._proofs[replica_id].last != fault:
                     log.info("probe.unanswered", replica_id=replica_id, fault=fault)
-                self._proofs[replica_id] = Proof(False, fault)
+                    self._proofs[replica_id] = Proof(False, fault)
+                    self._news(replica_id)
                 await asyncio.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST_PAUSE_S)
 
@@ -116,11 +119,22 @@ class HttpProber:
 
 
 async def _attempt(client: httpx.AsyncClient, probe: Probe) -> str | None:
-    """One probe; None when it was answered well, else what was wrong."""
+    """One probe; None when it was answered well, else what was wrong. Who answers may be anybody's server: the answer
+    is read up to ``MOST_READ`` bytes and within the probe's timeout, whatever it sends."""
     try:
-        response = await client.request(probe.method, probe.path, json=dict(probe.body) or None)
+        async with (
+            asyncio.timeout(probe.timeout_s),
+            client.stream(probe.method, probe.path, json=dict(probe.body) or None) as response,
+        ):
+            text = b""
+            async for piece in response.aiter_bytes():
+                text += piece
+                if len(text) > MOST_READ:
+                    return f"HTTP {response.status_code} with more than {MOST_READ} bytes"
+    except TimeoutError:
+        return f"no answer within {probe.timeout_s:g} s"
     except httpx.HTTPError as error:
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if response.is_success:
         return None
-    return f"HTTP {response.status_code}: {response.text[:200]}"
+    return f"HTTP {response.status_code}: {text[:200].decode('utf-8', 'replace')}"

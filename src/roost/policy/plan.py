@@ -18,7 +18,7 @@ from roost.domain.replica import Failure, Replica, ReplicaState, RuntimeState
 from roost.policy.backoff import delay
 from roost.policy.facts import Facts, Note, Plan, PlanSettings, ReplicaFacts, Stop
 from roost.policy.placement import NoRoom, place
-from roost.policy.status import Outlook, derive_status
+from roost.policy.status import EXTERNAL_HINT, Outlook, derive_status
 
 LOST = Failure("replica_lost", "The runtime no longer knows this replica.", "It is replaced by a new one.")
 GONE_STATES = (RuntimeState.EXITED, RuntimeState.LOST)
@@ -128,7 +128,7 @@ def _harvest(draft: Draft) -> None:
             continue
         failure = replica.failure or item.failure or LOST
         draft.fail(failure, ready_at=replica.ready_at)
-        detail = {"code": failure.code, "log_tail": "\n".join(failure.log_tail)}
+        detail = {"code": failure.code, "log_tail": "\n".join(failure.log_tail[-20:])}
         draft.notes.append(Note("replica.failed", failure.message, replica.id, detail))
 
 
@@ -169,17 +169,26 @@ def _check_deadline(draft: Draft, item: ReplicaFacts) -> None:
     if left > timedelta(0):
         draft.wakes.append(left)
         return
-    seconds = (replica.deadline - replica.created_at).total_seconds()
-    detail = f" Its last answer to the probe: {item.probing}" if item.probing else ""
-    failure = Failure(
-        "start_timeout",
-        f"The engine was not ready within {seconds:g} s.{detail}",
-        "Look at the engine's last lines; a larger model may need a longer start_timeout.",
-        log_tail=observed.log_tail,
-    )
+    failure = _late(draft, item, replica.deadline - replica.created_at, observed.log_tail)
     draft.fail(failure)
     draft.notes.append(Note("replica.failed", failure.message, replica.id, {"code": failure.code}))
     draft.terminate(replica, failure.message)
+
+
+def _late(draft: Draft, item: ReplicaFacts, allowed: timedelta, log_tail: tuple[str, ...]) -> Failure:
+    if not draft.facts.managed:
+        return Failure(
+            "external_unavailable",
+            f"The server did not answer a one-token request: {item.probing or 'nothing came'}",
+            EXTERNAL_HINT,
+        )
+    detail = f" Its last answer to the probe: {item.probing}" if item.probing else ""
+    return Failure(
+        "start_timeout",
+        f"The engine was not ready within {allowed.total_seconds():g} s.{detail}",
+        "Look at the engine's last lines.",
+        log_tail=log_tail,
+    )
 
 
 def _reduce(draft: Draft, wanted: int) -> None:

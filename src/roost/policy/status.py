@@ -13,6 +13,8 @@ from roost.domain.replica import Failure, RuntimeState
 from roost.policy.facts import Facts, Note, ReplicaFacts
 from roost.policy.placement import NoRoom
 
+EXTERNAL_HINT = "Check that the server runs, its URL, the variable with its key, and the served model's name."
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -97,6 +99,10 @@ def _coming(facts: Facts, outlook: Outlook, state: State) -> StateReason:
         return replace(reason, code="backing_off", deadline=outlook.next_attempt_at)
     if outlook.fetching and fetch.state is not FetchState.READY:
         return StateReason("downloading", f"The weights are being fetched.{short}", None, "fetching")
+    if not facts.managed:
+        fault = next((item.probing for item in outlook.launching if item.probing), None)
+        said = f"The server is being probed; it last answered: {fault}" if fault else "The server is being probed."
+        return StateReason("warming", f"{said}{short}", EXTERNAL_HINT if fault else None, "warming")
     if any(item.observed is not None and item.observed.state is RuntimeState.READY for item in outlook.launching):
         return StateReason("warming", f"The engine has loaded and is being probed.{short}", None, "warming")
     if outlook.launching or outlook.ordered:
@@ -114,6 +120,8 @@ def _failed(outlook: Outlook, what_next: str) -> StateReason:
 
 
 def _stopped(facts: Facts) -> StateReason:
+    if facts.endpoint.deleted_at is not None:
+        return StateReason("deleted", "The endpoint was deleted.")
     if facts.endpoint.spec.desired_state is DesiredState.STARTED:
         return StateReason("server_stopped", "The server was shut down; the endpoint starts again with it.")
     return StateReason("stopped_by_user", "The endpoint is stopped.", "Start it to use it.")

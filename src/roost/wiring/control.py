@@ -18,6 +18,7 @@ from collections.abc import Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ from roost.config import Settings
 from roost.domain.errors import RoostError
 from roost.wiring import lifeline
 from roost.wiring.listen import bind_unix
+from roost.wiring.pids import command_line, read_pid
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -172,6 +174,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
         uuids=uuid4,
         jitter=random.random,
         on_pass=gauges.on_pass,
+        gateway_pids=partial(_gateway_pids, settings),
     )
     await plane.start()
     return Parts(plane, _apps(plane, store, catalog, cache, settings), access, gauges)
@@ -242,6 +245,12 @@ async def _largest_cpu(plane: ControlPlane, settings: Settings) -> str | None:
 
     offered = configurations(await plane.capacity(), settings.hardware)
     return next((name for name in reversed(offered) if offered[name].accelerator == CPU), None)
+
+
+def _gateway_pids(settings: Settings) -> list[int]:
+    """The gateways of this home that live, by their pid files and command lines."""
+    pids = [read_pid(path) for path in settings.run_dir.glob("gateway-*.pid")]
+    return [pid for pid in pids if pid is not None and "roost.wiring.gateway" in command_line(pid)]
 
 
 def _now() -> datetime:

@@ -67,6 +67,25 @@ def test_a_disconnected_gateway_counts_until_its_process_is_gone() -> None:
     assert it.registry.in_flight("r", 1, 5) == 0
 
 
+def test_a_gateway_that_lives_but_was_never_heard_of_is_unknown() -> None:
+    clock, living = FakeClock(), {5}
+    registry = GatewayRegistry(clock.now, settle=timedelta(0), alive=lambda pid: pid in living, expected=lambda: [5, 6])
+    assert registry.in_flight("r", 1, 1) is None
+    registry.report(report("g0", 1, {"r": 2}, pid=5))
+    assert registry.in_flight("r", 1, 1) == 2
+    living.add(6)
+    assert registry.in_flight("r", 1, 1) is None
+    living.discard(6)
+    assert registry.in_flight("r", 1, 1) == 2
+
+
+def test_a_load_is_known_whatever_table_the_gateways_have() -> None:
+    it = Fixture()
+    it.registry.report(report("g0", 1, {"r": 2}))
+    assert it.registry.in_flight("r", 1, 9) is None
+    assert it.registry.load("r") == 2
+
+
 def test_a_report_of_an_earlier_term_acknowledges_nothing() -> None:
     it = Fixture()
     it.registry.report(report("g0", 900, {}))

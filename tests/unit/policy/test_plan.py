@@ -360,6 +360,24 @@ def test_an_external_server_needs_no_room() -> None:
     assert decision.status.state is State.STARTING
 
 
+def test_an_external_server_that_answers_badly_says_what_it_answered() -> None:
+    row = replica(state=ReplicaState.LAUNCHING, node_id="external")
+    decision = decide(facts(endpoint(State.STARTING), seen(row, probing="HTTP 401: who?"), managed=False))
+    assert decision.status.reason is not None
+    assert "HTTP 401: who?" in decision.status.reason.message
+    assert "served model" in (decision.status.reason.hint or "")
+    late = replace(row, deadline=NOW - timedelta(seconds=1))
+    decision = decide(facts(endpoint(State.STARTING), seen(late, probing="HTTP 401: who?"), managed=False))
+    assert decision.status.last_failure is not None
+    assert decision.status.last_failure.code == "external_unavailable"
+    assert "HTTP 401: who?" in decision.status.last_failure.message
+
+
+def test_the_end_of_a_deleted_endpoint_is_no_shutdown() -> None:
+    decision = decide(facts(endpoint(State.STOPPING, deleted=True)))
+    assert code(decision) == "deleted"
+
+
 def test_min_replicas_short_is_started_and_says_so() -> None:
     it = endpoint(State.STARTED, replicas=(2, 2))
     decision = decide(facts(it, seen(replica()), nodes=(node(free=0),)))

@@ -1,0 +1,122 @@
+"""The prober against servers that answer well, late, badly, without end, and not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from roost.control.prober import MOST_READ, HttpProber
+from roost.engines.base import Probe
+
+Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+PROBE = Probe("POST", "/v1/chat/completions", {"max_tokens": 1}, timeout_s=5.0)
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+LOADING = b"HTTP/1.1 503 X\r\ncontent-length: 7\r\n\r\nloading"
+
+
+class Server:
+    """Raw HTTP, one scripted answer per request; the last one is repeated."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self.answers = list(answers)
+        self.heads: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                await reader.readexactly(len(b'{"max_tokens":1}'))
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                if answer is None:
+                    await reader.read()
+                    return
+                writer.write(answer)
+                while answer.endswith(b"ENDLESS"):
+                    writer.write(b"x" * 4096)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def probing(
+    server: Server, prefix: str = "", probe: Probe = PROBE
+) -> AsyncIterator[tuple[HttpProber, asyncio.Queue[str]]]:
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    news: asyncio.Queue[str] = asyncio.Queue()
+    prober = HttpProber(news.put_nowait)
+    prober.start("r1", f"http://127.0.0.1:{port}{prefix}", probe, None)
+    try:
+        yield prober, news
+    finally:
+        await prober.close()
+        listening.close()
+
+
+async def told(prober: HttpProber, news: asyncio.Queue[str], *, proven: bool) -> str:
+    async with asyncio.timeout(20):
+        while True:
+            assert await news.get() == "r1"
+            proof = prober.proof("r1")
+            assert proof is not None
+            if proof.proven is proven:
+                return proof.last
+
+
+async def test_a_good_answer_proves() -> None:
+    server = Server(OK)
+    async with probing(server) as (prober, news):
+        await told(prober, news, proven=True)
+    assert server.heads[0].startswith(b"POST /v1/chat/completions ")
+
+
+async def test_a_url_that_brings_its_own_v1_gets_no_second_one() -> None:
+    server = Server(OK)
+    async with probing(server, "/v1") as (prober, news):
+        await told(prober, news, proven=True)
+    assert server.heads[0].startswith(b"POST /v1/chat/completions ")
+
+
+async def test_it_asks_again_until_the_answer_is_good_and_tells_what_fell_short() -> None:
+    async with probing(Server(LOADING, LOADING, OK)) as (prober, news):
+        assert await told(prober, news, proven=False) == "HTTP 503: loading"
+        await told(prober, news, proven=True)
+
+
+async def test_an_endless_answer_is_cut_off() -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\nENDLESS"
+    async with probing(Server(endless)) as (prober, news):
+        assert str(MOST_READ) in await told(prober, news, proven=False)
+
+
+async def test_no_answer_is_told_after_the_probes_timeout() -> None:
+    quick = Probe(PROBE.method, PROBE.path, PROBE.body, timeout_s=0.05)
+    async with probing(Server(None), probe=quick) as (prober, news):
+        assert "no answer within 0.05 s" in await told(prober, news, proven=False)
+
+
+async def test_nobody_there_is_told(tmp_path: Path) -> None:
+    news: asyncio.Queue[str] = asyncio.Queue()
+    prober = HttpProber(news.put_nowait)
+    prober.start("r1", f"unix:{tmp_path / 'none.sock'}", PROBE, None)
+    assert "ConnectError" in await told(prober, news, proven=False)
+    prober.forget("r1")
+    assert prober.proof("r1") is None
+    await prober.close()
+
+
+@pytest.mark.parametrize("again", [1, 3])
+async def test_started_again_it_is_one_probe(again: int) -> None:
+    server = Server(OK)
+    async with probing(server) as (prober, news):
+        for _ in range(again):
+            prober.start("r1", "http://127.0.0.1:1", PROBE, None)
+        await told(prober, news, proven=True)
+    assert len(server.heads) == 1
