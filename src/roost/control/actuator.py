@@ -98,7 +98,9 @@ class Actuator:
         addresses = {item.replica.id: item.observed.address for item in facts.replicas if item.observed is not None}
         for row in plan.probe:
             address = addresses.get(row.id)
-            if model is not None and address is not None:
+            if row.state is ReplicaState.READY and address is not None:
+                self._prober.watch(row.id, address)
+            elif model is not None and address is not None:
                 self._prober.start(row.id, address, engine(model.engine).probe(model), model.api_key_env)
         if plan.fetch and model is not None:
             self._cache.request(model)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from roost.control.gateways import GatewayRegistry
-from roost.control.prober import Prober
+from roost.control.prober import Prober, Proof
 from roost.control.routes import RoutePublisher
 from roost.domain.endpoint import Endpoint
 from roost.domain.hardware import HardwarePrice
@@ -88,14 +88,14 @@ class Observer:
         return Fetch(endpoint.spec.model, FetchState.FAILED, error_code="source_missing", error=lack, retryable=False)
 
     async def _replica(self, row: Replica, model: Model | None, *, managed: bool) -> ReplicaFacts:
-        observed = await self._runtime.status(row.id) if managed else _external(row, model)
+        proof = self._prober.proof(row.id)
+        observed = await self._runtime.status(row.id) if managed else _external(row, model, proof)
         failure = None
         if observed is not None and observed.state in (RuntimeState.EXITED, RuntimeState.LOST):
             tail = tuple(await self._runtime.logs(row.id, 50)) if managed else ()
             failure = _explain(observed, model, tail)
         elif observed is not None and observed.state is RuntimeState.STARTING:
             observed = replace(observed, log_tail=tuple(await self._runtime.logs(row.id, 20)))
-        proof = self._prober.proof(row.id)
         drained = self._publisher.drained_at(row.id)
         table = self._publisher.table
         in_flight = None
@@ -108,6 +108,7 @@ class Observer:
             observed=observed,
             proven=proof is not None and proof.proven,
             probing=None if proof is None else proof.last,
+            watched=proof is not None and proof.watched,
             failure=failure,
             in_flight=in_flight,
         )
@@ -122,8 +123,10 @@ def _lack(model_id: str, model: Model | None) -> str | None:
     return None
 
 
-def _external(row: Replica, model: Model | None) -> RuntimeStatus:
-    """The status of a server that Roost does not run: there until the row is told to stop."""
+def _external(row: Replica, model: Model | None, proof: Proof | None) -> RuntimeStatus:
+    """The status of a server that Roost does not run: there until the row is told to stop, or it cannot be reached."""
+    if proof is not None and proof.lost:
+        return RuntimeStatus(row.id, RuntimeState.EXITED, exit=ExitInfo(cause=proof.last))
     if row.stop_requested_at is not None or model is None or model.url is None:
         return RuntimeStatus(row.id, RuntimeState.EXITED, exit=ExitInfo(cause="detached"))
     return RuntimeStatus(row.id, RuntimeState.READY, address=model.url, started_at=row.created_at)

@@ -22,16 +22,21 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
 MOST_READ = 64 * 1024
+MISSES = 3
+CONNECT_TIMEOUT_S = 3.0
 GROWTH = 1.1
 """Pauses stay near a tenth of the time waited so far: short loads are noticed at once, long ones are not pestered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is known of a replica's readiness: ``proven``, and the last answer that fell short ("" before any)."""
+    """What is known of a replica's readiness: ``proven``, and the last answer that fell short ("" before any).
+    ``watched``: it is looked after since; ``lost``: it could not be reached ``MISSES`` times in a row."""
 
     proven: bool
     last: str = ""
+    watched: bool = False
+    lost: bool = False
 
 
 class Prober(Protocol):
@@ -39,6 +44,10 @@ class Prober(Protocol):
 
     def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
         """Begin probing unless under way or proven."""
+        ...
+
+    def watch(self, replica_id: str, address: str) -> None:
+        """Look after a proven replica that no runtime looks after, by connecting to it now and then."""
         ...
 
     def proof(self, replica_id: str) -> Proof | None:
@@ -56,10 +65,11 @@ class Prober(Protocol):
 
 class HttpProber:
     """Probes by HTTP, over unix sockets too. ``news`` is called with the replica's id once it is proven,
-    and when what falls short changes."""
+    when what falls short changes, and when it is lost. ``watch_every_s`` is the time between two looks."""
 
-    def __init__(self, news: Callable[[str], None]) -> None:
+    def __init__(self, news: Callable[[str], None], *, watch_every_s: float = 10.0) -> None:
         self._news = news
+        self._watch_every_s = watch_every_s
         self._proofs: dict[str, Proof] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tls = httpx.create_ssl_context()
@@ -70,6 +80,14 @@ class HttpProber:
             return
         self._proofs[replica_id] = Proof(False)
         self._tasks[replica_id] = asyncio.create_task(self._run(replica_id, address, probe, api_key_env))
+
+    def watch(self, replica_id: str, address: str) -> None:
+        """Look after a proven replica, by connecting to it now and then."""
+        known = self._proofs.get(replica_id)
+        if known is not None and known.watched:
+            return
+        self._proofs[replica_id] = Proof(True, watched=True)
+        self._tasks[replica_id] = asyncio.create_task(self._look_after(replica_id, address))
 
     def proof(self, replica_id: str) -> Proof | None:
         """What is known; None when no probe was started."""
@@ -106,6 +124,15 @@ class HttpProber:
                 await asyncio.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST_PAUSE_S)
 
+    async def _look_after(self, replica_id: str, address: str) -> None:
+        misses = 0
+        while misses < MISSES:
+            await asyncio.sleep(self._watch_every_s)
+            fault = await _connect(address)
+            misses = 0 if fault is None else misses + 1
+        self._proofs[replica_id] = Proof(False, fault or "", watched=True, lost=True)
+        self._news(replica_id)
+
     def _client(self, address: str, probe: Probe, api_key_env: str | None) -> httpx.AsyncClient:
         key = secret(api_key_env) if api_key_env else None
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -116,6 +143,21 @@ class HttpProber:
             # A URL may name the API's root or the server's: the probe's path brings its own /v1.
             transport, base = httpx.AsyncHTTPTransport(verify=self._tls), address.rstrip("/").removesuffix("/v1")
         return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=probe.timeout_s)
+
+
+async def _connect(address: str) -> str | None:
+    """Open a connection to a URL's host and close it; None when that worked, else what was wrong."""
+    url = httpx.URL(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(url.host, port)
+    except TimeoutError:
+        return f"no connection within {CONNECT_TIMEOUT_S:g} s"
+    except OSError as error:
+        return f"cannot connect: {error.strerror or error}"
+    writer.close()
+    return None
 
 
 async def _attempt(client: httpx.AsyncClient, probe: Probe) -> str | None:

@@ -32,13 +32,15 @@ class PlanSettings:
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
     """One replica: its row, what the runtime says (None: it does not know the replica), whether the probe has proven
-    it, what went wrong (explained, if it exited), and its requests in flight (None: not all gateways have told since
-    its drain was published)."""
+    it (``probing``: the last answer that fell short) and whether it is looked after since, what went wrong
+    (explained, if it exited), and its requests in flight (None: not all gateways have told since its drain was
+    published)."""
 
     replica: Replica
     observed: RuntimeStatus | None
     proven: bool = False
     probing: str | None = None
+    watched: bool = False
     failure: Failure | None = None
     in_flight: int | None = None
 

@@ -73,7 +73,9 @@ class Draft:
         self.failures = 1 if lasted else self.failures + 1
         self.last_failure = failure
         limit = self.settings.max_start_failures * (self.settings.crash_factor if ready_at is not None else 1)
-        if not failure.retryable or self.failures >= limit:
+        # A server that others run, and that has worked, comes back when they bring it back.
+        patient = not self.facts.managed and self.facts.endpoint.status.proven
+        if not patient and (not failure.retryable or self.failures >= limit):
             self.gave_up = True
         self.next_attempt_at = self.now + delay(self.failures, self.facts.jitter)
 
@@ -92,6 +94,9 @@ def plan(facts: Facts, settings: PlanSettings, now: datetime) -> Plan:
     if draft.in_state(ReplicaState.READY):
         draft.gave_up = False
     wanted = _wanted(draft)
+    if not draft.facts.managed:
+        # No runtime tells of the end of a server that Roost does not run: it is looked after by the prober.
+        draft.probe += [item.replica for item in draft.in_state(ReplicaState.READY) if not item.watched]
     _reduce(draft, wanted)
     _raise(draft, wanted, restarted=restarted)
     _advance_draining(draft)

@@ -16,6 +16,18 @@ class ManualProber:
         """Remember that the replica is to be proven."""
         self._proofs.setdefault(replica_id, Proof(False))
 
+    def watch(self, replica_id: str, address: str) -> None:
+        """Remember that the replica is looked after."""
+        self._proofs[replica_id] = Proof(True, watched=True)
+
+    def lose(self, replica_id: str, fault: str) -> None:
+        """The replica can no longer be reached."""
+        self._proofs[replica_id] = Proof(False, fault, watched=True, lost=True)
+
+    def watching(self) -> list[str]:
+        """Replicas that are looked after and were not lost."""
+        return [name for name, proof in self._proofs.items() if proof.watched and not proof.lost]
+
     def proof(self, replica_id: str) -> Proof | None:
         """What was said of the replica; None before ``start``."""
         return self._proofs.get(replica_id)

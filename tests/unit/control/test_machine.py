@@ -99,6 +99,12 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         if probing:
             self.world.prober.prove(data.draw(st.sampled_from(sorted(probing))))
 
+    @rule(data=st.data())
+    def external_server_goes_away(self, data: st.DataObject) -> None:
+        watching = self.world.prober.watching()
+        if watching:
+            self.world.prober.lose(data.draw(st.sampled_from(sorted(watching))), "cannot connect")
+
     @rule(fine=st.booleans())
     def fetch_ends(self, fine: bool) -> None:
         for name in self.world.cache.fetching():

@@ -120,3 +120,22 @@ async def test_started_again_it_is_one_probe(again: int) -> None:
             prober.start("r1", "http://127.0.0.1:1", PROBE, None)
         await told(prober, news, proven=True)
     assert len(server.heads) == 1
+
+
+async def test_a_watched_server_that_goes_away_is_lost() -> None:
+    server = Server(OK)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    news: asyncio.Queue[str] = asyncio.Queue()
+    prober = HttpProber(news.put_nowait, watch_every_s=0.01)
+    prober.watch("r1", f"http://127.0.0.1:{port}/v1")
+    proof = prober.proof("r1")
+    assert proof is not None
+    assert proof.proven
+    listening.close()
+    await listening.wait_closed()
+    assert "cannot connect" in await told(prober, news, proven=False)
+    proof = prober.proof("r1")
+    assert proof is not None
+    assert proof.lost
+    await prober.close()

@@ -373,6 +373,22 @@ def test_an_external_server_that_answers_badly_says_what_it_answered() -> None:
     assert "HTTP 401: who?" in decision.status.last_failure.message
 
 
+def test_an_external_server_that_serves_is_looked_after() -> None:
+    row = replica(node_id="external")
+    decision = decide(facts(endpoint(State.STARTED), seen(row), managed=False))
+    assert decision.probe == (row,)
+    watched = seen(row, watched=True)
+    assert not decide(facts(endpoint(State.STARTED), watched, managed=False)).probe
+    assert not decide(facts(endpoint(State.STARTED), seen(row))).probe
+
+
+def test_an_external_server_that_has_worked_is_waited_for() -> None:
+    late = replica(state=ReplicaState.LAUNCHING, node_id="external", deadline=NOW - timedelta(seconds=1))
+    for proven, state in ((True, State.STARTING), (False, State.ERROR)):
+        it = endpoint(State.STARTING, failures=99, proven=proven)
+        assert decide(facts(it, seen(late), managed=False)).status.state is state
+
+
 def test_the_end_of_a_deleted_endpoint_is_no_shutdown() -> None:
     decision = decide(facts(endpoint(State.STOPPING, deleted=True)))
     assert code(decision) == "deleted"
