@@ -112,8 +112,11 @@ class Store(Protocol):
         """All keys, oldest first."""
         ...
 
-    async def revoke_key(self, key_id: str, now: datetime, events: Sequence[Event]) -> ApiKey:
-        """Set ``revoked_at``; a no-op (no events) when it is set. Raises ``NotFound``."""
+    async def revoke_key(
+        self, key_id: str, now: datetime, events: Sequence[Event], *, keep_admin: bool = False
+    ) -> ApiKey:
+        """Set ``revoked_at``; a no-op (no events) when it is set. Raises ``NotFound``, and with ``keep_admin``
+        ``BadRequest`` (code ``last_admin_key``) for the only admin key that is usable at ``now``."""
         ...
 
     async def put_model(self, model: Model, events: Sequence[Event]) -> None:

@@ -178,7 +178,9 @@ class MemoryStore:
         self._require_open()
         return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
 
-    async def revoke_key(self, key_id: str, now: datetime, events: Sequence[Event]) -> ApiKey:
+    async def revoke_key(
+        self, key_id: str, now: datetime, events: Sequence[Event], *, keep_admin: bool = False
+    ) -> ApiKey:
         """See ``Store.revoke_key``."""
         self._require_open()
         at, record = rules.canonical(now), rules.prepare_events(events)
@@ -187,6 +189,8 @@ class MemoryStore:
             raise rules.key_missing(key_id)
         if before.revoked_at is not None:
             return before
+        if keep_admin:
+            rules.check_other_admin(key_id, self._keys.values(), at)
         self._append(record)
         after = replace(before, revoked_at=at)
         self._keys[key_id] = after

@@ -5,7 +5,7 @@ Pure. Called by ``memory`` and ``sql`` on everything that comes in, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from roost.domain.endpoint import Endpoint
 from roost.domain.errors import BadRequest, Conflict, NotFound, VersionConflict
 from roost.domain.event import Event
-from roost.domain.key import ApiKey
+from roost.domain.key import ApiKey, Role
 from roost.domain.model import Model
 from roost.store.base import StatusChange
 
@@ -131,6 +131,14 @@ def model_missing(model_id: str) -> NotFound:
 def endpoint_exists(field: str, value: str) -> Conflict:
     """The id or name was used before, by an endpoint that may be deleted."""
     return Conflict(f"An endpoint with the {field} {value} exists or existed; {field}s are never used twice.")
+
+
+def check_other_admin(key_id: str, keys: Iterable[ApiKey], now: datetime) -> None:
+    """Raise ``BadRequest`` when the key is the only admin key among ``keys`` that is usable at ``now``."""
+    if [key.id for key in keys if key.role is Role.ADMIN and key.usable(now)] == [key_id]:
+        raise BadRequest(
+            "This is the last admin key: create another before revoking it.", param="id", code="last_admin_key"
+        )
 
 
 def key_exists() -> Conflict:

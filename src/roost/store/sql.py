@@ -156,11 +156,15 @@ class SqlStore:
         table = tables.api_keys
         return [rows.key_from(row) for row in await self._read(select(table).order_by(table.c.created_at, table.c.id))]
 
-    async def revoke_key(self, key_id: str, now: datetime, events: Sequence[Event]) -> ApiKey:
+    async def revoke_key(
+        self, key_id: str, now: datetime, events: Sequence[Event], *, keep_admin: bool = False
+    ) -> ApiKey:
         """See ``Store.revoke_key``."""
         self._require(key_id, rules.key_missing)
         at, record = rules.canonical(now), rules.prepare_events(events)
-        return await self._write(lambda connection: transactions.revoke_key(connection, key_id, at, record))
+        return await self._write(
+            lambda connection: transactions.revoke_key(connection, key_id, at, record, keep_admin=keep_admin)
+        )
 
     async def put_model(self, model: Model, events: Sequence[Event]) -> None:
         """See ``Store.put_model``."""

@@ -124,8 +124,13 @@ def insert_key(connection: Connection, key: ApiKey, new_events: Sequence[Event])
     append_events(connection, new_events)
 
 
-def revoke_key(connection: Connection, key_id: str, now: datetime, new_events: Sequence[Event]) -> ApiKey:
-    """Revoke a key, or leave it revoked. Raises ``NotFound``."""
+def revoke_key(
+    connection: Connection, key_id: str, now: datetime, new_events: Sequence[Event], *, keep_admin: bool
+) -> ApiKey:
+    """Revoke a key, or leave it revoked. Raises ``NotFound``, and with ``keep_admin`` ``BadRequest`` for the only
+    usable admin key."""
+    if keep_admin:
+        rules.check_other_admin(key_id, map(rows.key_from, connection.execute(select(api_keys))), now)
     usable = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     written = connection.execute(update(api_keys).where(*usable).values(revoked_at=now))
     if written.rowcount == 1:

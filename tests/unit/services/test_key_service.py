@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
@@ -86,6 +87,41 @@ async def test_a_revoked_key_is_refused(office: Office) -> None:
 async def test_a_foreign_key_reads_like_none(office: Office) -> None:
     with pytest.raises(NotFound):
         await office.services.keys.revoke(MEMBER, ADMIN.key_id)
+
+
+async def test_a_member_revokes_only_the_key_it_asks_with(office: Office) -> None:
+    keys = office.services.keys
+    own_admin = await keys.create(ADMIN, owner=MEMBER.owner, role="admin", expires_at=None)
+    sibling = await keys.create(ADMIN, owner=MEMBER.owner, role="member", expires_at=None)
+    for other in (own_admin, sibling):
+        with pytest.raises(PermissionDenied, match="permission"):
+            await keys.revoke(MEMBER, other.key.id)
+        assert await keys.authenticate(other.secret)
+
+    assert (await keys.revoke(MEMBER, MEMBER.key_id)).revoked_at is not None
+
+
+async def test_revoking_both_admin_keys_at_once_leaves_one(office: Office) -> None:
+    keys = office.services.keys
+    other = await keys.create(ADMIN, owner=None, role="admin", expires_at=None)
+
+    results = await asyncio.gather(
+        keys.revoke(ADMIN, ADMIN.key_id), keys.revoke(ADMIN, other.key.id), return_exceptions=True
+    )
+
+    assert sum(isinstance(result, BadRequest) for result in results) == 1
+    assert sum(key.role is Role.ADMIN and key.revoked_at is None for key in await office.store.keys()) == 1
+
+
+@pytest.mark.parametrize("year", [1, 2024, 9999])
+async def test_an_expiry_outside_of_time_names_the_field(office: Office, year: int) -> None:
+    west = timezone(timedelta(hours=-14))
+    at = datetime(year, 12, 31, 23, 59, 59, tzinfo=west)
+
+    with pytest.raises(BadRequest, match="expires_at") as raised:
+        await office.services.keys.create(ADMIN, owner=None, role="member", expires_at=at)
+
+    assert raised.value.param == "expires_at"
 
 
 async def test_the_last_admin_key_stays(office: Office) -> None:

@@ -51,7 +51,7 @@ def calls(draw: st.DrawFn) -> Call:
         ("purge", lambda s: s.purge_endpoint(endpoint_id(number), events)),
         ("apply", lambda s: s.apply(change)),
         ("key", lambda s: s.insert_key(make_key(number, digest=f"{other}"), events)),
-        ("revoke", lambda s: s.revoke_key(make_key(number).id, now, events)),
+        ("revoke", lambda s: s.revoke_key(make_key(number).id, now, events, keep_admin=version == 1)),
         ("put", lambda s: s.put_model(make_model(number, alias=f"{other}"), events)),
         ("unput", lambda s: s.delete_model(make_model(number).id, events)),
         ("term", lambda s: s.next_term()),

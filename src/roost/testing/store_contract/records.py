@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from roost.domain.errors import Conflict, NotFound
+from roost.domain.errors import BadRequest, Conflict, NotFound
 from roost.domain.key import Role
 from roost.domain.model import Source
 from roost.store.base import Store
@@ -88,6 +88,30 @@ class RecordContract(StoreFixtures):
         assert again == revoked
         assert await store.keys() == [revoked, make_key(2)]
         assert [event.id for event in await store.events()] == [make_event(1).id]
+
+    async def test_the_last_admin_key_is_kept_when_asked(self, store: Store) -> None:
+        usable, expired, revoked = make_key(1), make_key(2, expires_at=LATER), make_key(3)
+        member = make_key(4, role=Role.MEMBER)
+        for key in (usable, expired, revoked, member):
+            await store.insert_key(key, [])
+        await store.revoke_key(revoked.id, LATER, [], keep_admin=True)
+        with pytest.raises(BadRequest) as raised:
+            await store.revoke_key(usable.id, LATER, [make_event()], keep_admin=True)
+        assert raised.value.code == "last_admin_key"
+        for key in (expired, revoked, member):
+            await store.revoke_key(key.id, LATER, [], keep_admin=True)
+        assert [key.id for key in await store.keys() if key.revoked_at is None] == [usable.id]
+        assert await store.events() == []
+        assert (await store.revoke_key(usable.id, LATER, [])).revoked_at == LATER
+
+    async def test_revoking_all_admin_keys_at_once_leaves_one(self, store: Store) -> None:
+        keys = [make_key(number) for number in range(1, WRITERS + 1)]
+        for key in keys:
+            await store.insert_key(key, [])
+        revoking = (store.revoke_key(key.id, LATER, [], keep_admin=True) for key in keys)
+        results = await asyncio.gather(*revoking, return_exceptions=True)
+        assert sum(isinstance(result, BadRequest) for result in results) == 1
+        assert sum(key.revoked_at is None for key in await store.keys()) == 1
 
     async def test_revoking_an_unknown_key_is_not_found(self, store: Store) -> None:
         with pytest.raises(NotFound):
