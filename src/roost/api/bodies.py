@@ -17,6 +17,9 @@ from roost.domain.errors import BadRequest, PayloadTooLarge
 
 B = TypeVar("B", bound=BaseModel)
 
+MAX_DEPTH = 64
+"""How deep objects and arrays may lie in each other: far more than any body has, far less than troubles a parser."""
+
 _EXPECTED: Mapping[str, str] = {
     "string_type": "must be a string",
     "int_type": "must be an integer",
@@ -40,6 +43,9 @@ async def json_object(request: Request, limit: int) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise BadRequest("The request body must be a JSON object.", code="bad_json")
+    # Counted first, since walking through a body costs more.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deep(value):
+        raise BadRequest(f"The request body is nested more than {MAX_DEPTH} levels deep.", code="bad_json")
     if b"\\u0000" in raw:
         for path, text in _texts(value):
             if "\0" in text:
@@ -81,6 +87,19 @@ async def _read(request: Request, limit: int) -> bytes:
 
 def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The request body exceeds {limit} bytes.")
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a JSON value is nested more than ``MAX_DEPTH`` levels deep. Level by level, not recursive."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for item in level
+            if isinstance(item, (dict, list))
+            for part in (item.values() if isinstance(item, dict) else item)
+        ]
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.api.front import CREATE, app_of, check_failure, client_of
 from tests.unit.services.office import Office
 
-from roost.api.bodies import parsed
+from roost.api.bodies import MAX_DEPTH, parsed
 from roost.config import Settings
 from roost.domain.errors import BadRequest
 from roost.schemas import EndpointCreate
@@ -54,6 +54,26 @@ async def test_deep_nesting(opening: bytes) -> None:
     async with client_of(app_of(office)) as client:
         for raw in (opening * 20_000, b'{"model":' + b"[" * 20_000 + b"]" * 20_000 + b"}"):
             check_failure(await client.post("/endpoints", content=raw), 400)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 300, 990, 1020])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+async def test_nesting_that_the_parser_takes(depth: int, opening: str, closing: str) -> None:
+    office = await Office().open()
+    deep = opening * depth + ("" if opening == "[" else "1") + closing * depth
+    raw = json.dumps(CREATE)[:-1] + f', "other": {deep}' + "}"
+    async with client_of(app_of(office)) as client:
+        for method, path in (("POST", "/endpoints"), ("PATCH", "/endpoints/none"), ("POST", "/keys")):
+            error = check_failure(await client.request(method, path, content=raw), 400)
+            assert error["code"] == "bad_json"
+    assert await office.store.endpoints() == []
+
+
+async def test_nesting_up_to_the_limit_is_read(http: httpx.AsyncClient) -> None:
+    inner = MAX_DEPTH - 1
+    raw = json.dumps(CREATE)[:-1] + ', "other": ' + "[" * inner + "]" * inner + "}"
+
+    assert (await http.post("/endpoints", content=raw)).status_code == 200
 
 
 async def test_a_body_of_the_largest_size_is_read(http: httpx.AsyncClient) -> None:
