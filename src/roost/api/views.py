@@ -22,7 +22,7 @@ from roost.services.models import CatalogItem
 
 
 def endpoint_view(endpoint: Endpoint, replicas: Sequence[Replica]) -> schemas.Endpoint:
-    """An endpoint with its replicas."""
+    """An endpoint with its replicas. ``updated_at`` is the last change of what is wanted or of the state."""
     spec, status = endpoint.spec, endpoint.status
     timeout = spec.inactive_timeout
     return schemas.Endpoint(
@@ -37,7 +37,7 @@ def endpoint_view(endpoint: Endpoint, replicas: Sequence[Replica]) -> schemas.En
             min_replicas=spec.autoscaling.min_replicas, max_replicas=spec.autoscaling.max_replicas
         ),
         created_at=endpoint.created_at,
-        updated_at=endpoint.updated_at,
+        updated_at=max(endpoint.updated_at, status.changed_at or endpoint.updated_at),
         inactive_timeout=None if timeout is None else timeout // timedelta(minutes=1),
         availability_zone=spec.availability_zone,
         zone_required=spec.zone_required,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from roost.api.views import endpoint_view, event_view, model_view, plain
 from roost.domain.endpoint import Progress, StateReason
@@ -49,6 +49,17 @@ def test_an_endpoint_with_all_there_is() -> None:
             "reason": "placed",
         }
     ]
+
+
+def test_an_endpoint_was_updated_when_its_spec_or_its_state_last_changed() -> None:
+    hour = timedelta(hours=1)
+
+    def shown(updated_at: datetime, changed_at: datetime | None) -> datetime | None:
+        return endpoint_view(make_endpoint(updated_at=updated_at, changed_at=changed_at), []).updated_at
+
+    assert shown(START, START + hour) == START + hour
+    assert shown(START + 2 * hour, START + hour) == START + 2 * hour
+    assert shown(START, None) == START
 
 
 def test_every_documented_field_of_a_bare_endpoint_is_there() -> None:
