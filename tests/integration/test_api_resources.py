@@ -164,6 +164,7 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         ({"expires_at": "2025-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_at": "2030-01-01T00:00:00"}, "expires_at"),
         ({"expires_at": "tomorrow"}, "expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59-14:00"}, "expires_at"),
     ],
 )
 async def test_bad_keys_are_refused(
@@ -173,6 +174,13 @@ async def test_bad_keys_are_refused(
 
     assert error["param"] == param
     assert len(await office.store.keys()) == 3
+
+
+async def test_a_member_must_name_the_endpoint_whose_events_it_reads(app: FastAPI) -> None:
+    async with client_of(app, 2) as member:
+        error = check_failure(await member.get("/events"), 400)
+
+    assert error["param"] == "endpoint"
 
 
 async def test_events_in_pages(http: httpx.AsyncClient) -> None:
