@@ -47,11 +47,19 @@ class Cache(Protocol):
 
     def request(self, model: Model) -> None:
         """Begin fetching in the background unless READY or under way: one download for many waiters. A FAILED model
-        is tried again."""
+        is tried again. The download goes on when nobody needs it any more (having the weights early does no harm);
+        ``remove`` ends it."""
         ...
 
     async def wait(self, model: Model) -> Fetch:
         """Request, then wait until READY or FAILED."""
+        ...
+
+    async def remove(self, model: Model) -> int:
+        """Forget a model that left the catalog, and return the bytes freed: its download ends, what has arrived and
+        the weights go, except weights that another model shares and files of the user's own.
+
+        Raises ``ModelUnavailable`` when the file system refuses."""
         ...
 
     async def changed(self) -> str:

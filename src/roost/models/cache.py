@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +60,8 @@ class ModelCache:
         self._retry_delays_s = tuple(retry_delays_s)
         self._free = free
         self._known: dict[str, _Known] = {}
-        self._tasks: set[asyncio.Task[Fetch]] = set()
+        self._tasks: dict[asyncio.Task[Fetch], str] = {}
+        self._removing = asyncio.Lock()
         self._hints: dict[str, None] = {}
         self._hinted = asyncio.Event()
         self._moved: set[str] = set()
@@ -71,13 +72,16 @@ class ModelCache:
         try:
             entries = await asyncio.to_thread(self._open)
         except OSError as error:
-            raise InvalidSettings(
-                f"The weights cache {self._root} cannot be used: {error.strerror or error}. "
-                "Let the user that runs the server write there, or choose another ROOST_HOME."
-            ) from error
+            raise self._unusable(error) from error
         for model_id, (entry, intact) in entries.items():
             if intact:
                 self._known[model_id] = _Known(entry.source, _ready(model_id, entry), entry)
+
+    def _unusable(self, error: OSError) -> InvalidSettings:
+        return InvalidSettings(
+            f"The weights cache {self._root} cannot be used: {error.strerror or error}. "
+            "Let the user that runs the server write there, or choose another ROOST_HOME."
+        )
 
     def _open(self) -> dict[str, tuple[Entry, bool]]:
         for folder in (self._root, self._blobs, self._partial):
@@ -87,11 +91,7 @@ class ModelCache:
 
     async def close(self) -> None:
         """Cancel downloads; what has arrived is kept for resuming."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await _cancel(list(self._tasks))
         if self._moved_timer is not None:
             self._moved_timer.cancel()
 
@@ -117,6 +117,39 @@ class ModelCache:
         await asyncio.wait([task])
         return _outcome(model.id, task)
 
+    async def remove(self, model: Model) -> int:
+        """Forget a model that left the catalog: end its download, delete what nobody shares; the bytes freed."""
+        if model.source is None:
+            return 0
+        # At once, so that a model of the same id that is added meanwhile begins anew (and waits, in ``_run``).
+        self._known.pop(model.id, None)
+        doomed = [task for task, model_id in self._tasks.items() if model_id == model.id]
+        async with self._removing:
+            await _cancel(doomed)
+            folder = self._partial / partial.folder_name(model.id)
+            try:
+                freed = await in_thread(lambda _: partial.discard(folder) + self._index.drop(model.id))
+            except OSError as error:
+                raise disk.failure(error, self._root, None, self._free) from error
+        self._hint(model.id)
+        return freed
+
+    async def sweep(self, models: Iterable[Model]) -> int:
+        """Remove what interrupted downloads of others than ``models`` (the whole catalog) left; the bytes freed.
+
+        Called once at start, by the one server whose cache this is: it knows of no other's catalog. Raises
+        ``InvalidSettings`` when the folders cannot be used.
+        """
+        owned = {partial.folder_name(model.id) for model in models}
+        try:
+            return await in_thread(lambda _: self._sweep(owned))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _sweep(self, owned: set[str]) -> int:
+        folders = [path for path in self._partial.iterdir() if path.name not in owned]
+        return sum(partial.discard(folder) for folder in folders)
+
     async def changed(self) -> str:
         """Wait for the next change of any model's status and return the model's id."""
         while not self._hints:
@@ -137,14 +170,14 @@ class ModelCache:
             known = self._known[model.id] = _Known(mark, Fetch(model.id, FetchState.ABSENT))
         if known.task is None:
             known.task = asyncio.create_task(self._run(model.id, source, known), name=f"weights of {model.id}")
-            self._tasks.add(known.task)
+            self._tasks[known.task] = model.id
             known.task.add_done_callback(lambda task: self._ended(model.id, known, task))
             if known.fetch.state is not FetchState.READY:
                 self._set(known, Fetch(model.id, FetchState.FETCHING, 0, source.size_bytes))
         return known.task
 
     def _ended(self, model_id: str, known: _Known, task: asyncio.Task[Fetch]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         known.task = None
         self._set(known, _outcome(model_id, task))
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -152,6 +185,8 @@ class ModelCache:
             task.get_loop().call_exception_handler(context)
 
     async def _run(self, model_id: str, source: Source, known: _Known) -> Fetch:
+        async with self._removing:
+            pass  # the model of this id that is being removed must not take this one's weights along
         try:
             if known.fetch.state is FetchState.READY and known.entry is not None:
                 if await asyncio.to_thread(known.entry.intact):
@@ -184,9 +219,16 @@ class ModelCache:
             entry = await self._reuse(model_id, source, known.source, report)
             if entry is None:
                 entry = await self._bring(source, known.source, folder, report)
-            kept = entry
-            await in_thread(lambda _: self._index.put(model_id, kept))
+            arrived = entry
+            entry = await in_thread(lambda _: self._keep(model_id, arrived, folder))
             await in_thread(lambda _: partial.remove(folder))
+        return entry
+
+    def _keep(self, model_id: str, entry: Entry, folder: Path) -> Entry:
+        """Both in one step, which is never left half-way: a blob that no entry names would stay for ever."""
+        if Path(entry.path).is_relative_to(folder):
+            entry = verify.keep(entry, self._blobs)
+        self._index.put(model_id, entry)
         return entry
 
     async def _bring(self, source: Source, mark: str, folder: Path, report: Report) -> Entry:
@@ -238,11 +280,10 @@ class ModelCache:
     async def _accept(self, mark: str, source: Source, path: Path, folder: Path, report: Report) -> Entry:
         in_place = not path.is_relative_to(folder)
         try:
-            arrived = await verify.arrival(path, source, mark, in_place, report)
+            return await verify.arrival(path, source, mark, in_place, report)
         except ModelUnavailable:
             await in_thread(lambda _: partial.empty(folder))
             raise
-        return arrived if in_place else await in_thread(lambda _: verify.keep(arrived, self._blobs))
 
     def _reporter(self, known: _Known) -> Report:
         loop = asyncio.get_running_loop()
@@ -294,6 +335,14 @@ def fingerprint(model: Model) -> str:
 
 def _ready(model_id: str, entry: Entry) -> Fetch:
     return Fetch(model_id, FetchState.READY, entry.size, entry.size, entry.path)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Fetch]]) -> None:
+    """Cancel, and wait until nothing runs any more."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _outcome(model_id: str, task: asyncio.Task[Fetch]) -> Fetch:

@@ -75,9 +75,11 @@ class Index:
         raise InvalidSettings(f"{self._path} was written by a newer release (format {version}). Use that release.")
 
     def put(self, model_id: str, entry: Entry) -> None:
-        """Add or replace one entry; others with the same file follow its new time. Raises ``OSError``."""
+        """Add or replace one entry; others with the same file follow its new time. Raises ``OSError``, also when the
+        file is gone: another model's removal may have taken it along."""
 
         def change(entries: Entries) -> None:
+            os.stat(entry.path)
             for other, known in entries.items():
                 if known.path == entry.path and known.digest == entry.digest:
                     entries[other] = replace(known, size=entry.size, mtime_ns=entry.mtime_ns)
@@ -85,9 +87,29 @@ class Index:
 
         self._change(change)
 
-    def drop(self, model_id: str) -> None:
-        """Remove one entry, if it is there. Raises ``OSError``."""
-        self._change(lambda entries: entries.pop(model_id, None))
+    def drop(self, model_id: str) -> int:
+        """Remove one entry, if it is there, and its blob unless another entry shares it; the bytes freed.
+
+        A file in place is never touched. Raises ``OSError``.
+        """
+        freed = 0
+
+        def change(entries: Entries) -> None:
+            nonlocal freed
+            entry = entries.pop(model_id, None)
+            if entry is not None and not any(other.path == entry.path for other in entries.values()):
+                freed = self._delete(entry)
+
+        self._change(change)
+        return freed
+
+    def _delete(self, entry: Entry) -> int:
+        path = Path(entry.path)
+        if entry.in_place or path.parent != self._root / "blobs" or not path.exists():
+            return 0
+        size = path.stat().st_size
+        path.unlink()
+        return size
 
     def _change(self, change: Callable[[Entries], object]) -> None:
         with self._locked():

@@ -58,6 +58,22 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def discard(folder: Path) -> int:
+    """Remove the folder and return the bytes freed; none where there is no folder, or somebody holds it. Blocks.
+
+    Raises ``OSError``.
+    """
+    handle = _try_lock(folder) if folder.is_dir() else None
+    if handle is None:
+        return 0
+    try:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.name != _MARK and path.is_file())
+        remove(folder)
+        return size
+    finally:
+        os.close(handle)
+
+
 def resumable(folder: Path) -> bool:
     """Whether an earlier attempt left something there. Raises ``OSError``."""
     return any(path.name != _MARK for path in folder.iterdir())

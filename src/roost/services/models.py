@@ -49,8 +49,9 @@ class ModelService:
         return CatalogItem(added, self.cache.status(added))
 
     async def remove(self, principal: Principal, id_or_alias: str) -> Model:
-        """Remove a user's model and return it. Raises ``PermissionDenied``, ``NotFound``, and ``Conflict`` for a
-        built-in one and one that is deployed."""
+        """Remove a user's model with its weights, and return it. Raises ``PermissionDenied``, ``NotFound``, and
+        ``Conflict`` for a built-in one and one that is deployed; ``ModelUnavailable`` where the weights cannot be
+        deleted (the entry is gone then)."""
         principal.require_admin("remove models")
         model = known_model(self.catalog, id_or_alias)
         users = [endpoint.name for endpoint in await self.store.endpoints() if endpoint.spec.model == model.id]
@@ -61,6 +62,7 @@ class ModelService:
                 code="model_in_use",
             )
         await self.catalog.remove(model.id, principal.owner)
+        await self.cache.remove(model)
         return model
 
     def pull(self, principal: Principal, id_or_alias: str) -> CatalogItem:

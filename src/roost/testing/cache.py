@@ -47,6 +47,14 @@ class MemoryCache:
             await self.changed()
         return self.status(model)
 
+    async def remove(self, model: Model) -> int:
+        """Forget the model; the bytes that had arrived."""
+        fetch = self._fetches.pop(model.id, None)
+        if fetch is None:
+            return 0
+        self._news.put_nowait(model.id)
+        return fetch.done_bytes
+
     async def changed(self) -> str:
         """The model whose fetch changed next; raises what ``break_changed`` was given."""
         news = await self._news.get()

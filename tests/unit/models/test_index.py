@@ -12,7 +12,7 @@ from roost.models.index import Entry, Index
 
 def entry_of(root: Path, name: str = "a", content: bytes = b"abc") -> Entry:
     path = root / "blobs" / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_bytes(content)
     status = path.stat()
     return Entry("mark", name, str(path), status.st_size, status.st_mtime_ns)
@@ -28,6 +28,14 @@ def test_entries_come_back(tmp_path: Path) -> None:
     index.drop("one")
     index.drop("one")
     assert list(index.read()) == ["two"]
+
+
+def test_a_file_that_is_gone_gets_no_entry(tmp_path: Path) -> None:
+    blob = entry_of(tmp_path)
+    os.unlink(blob.path)
+    with pytest.raises(FileNotFoundError):
+        Index(tmp_path).put("one", blob)
+    assert Index(tmp_path).read() == {}
 
 
 def test_fields_of_a_newer_release_are_ignored(tmp_path: Path) -> None:
@@ -60,8 +68,9 @@ def test_a_file_is_intact_until_it_is_touched(tmp_path: Path) -> None:
 
 
 def _put_many(root: Path, name: str) -> None:
+    entry = entry_of(root, name)
     for number in range(20):
-        Index(root).put(f"{name}-{number}", Entry("mark", name, str(root / "blobs" / name), number, number))
+        Index(root).put(f"{name}-{number}", replace(entry, size=number))
 
 
 def test_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:

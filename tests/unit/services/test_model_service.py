@@ -45,6 +45,18 @@ async def test_admins_add_and_remove(office: Office) -> None:
     assert [event.kind for event in await office.events()] == ["model.added", "model.removed"]
 
 
+async def test_a_download_ends_with_its_model(office: Office) -> None:
+    models = office.services.models
+    await models.add(ADMIN, NEW)
+    models.pull(ADMIN, "me/mine")
+    assert office.cache.fetching() == ["me/mine"]
+
+    await models.remove(ADMIN, "me/mine")
+
+    assert office.cache.fetching() == []
+    assert office.cache.status(NEW).state is FetchState.ABSENT
+
+
 async def test_members_change_nothing(office: Office) -> None:
     models = office.services.models
     with pytest.raises(PermissionDenied):
