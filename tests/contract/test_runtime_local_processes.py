@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from roost.runtimes.base import RuntimeSettings
 from roost.runtimes.local import LocalRuntime
 from roost.runtimes.supervision import process
 from roost.runtimes.supervision import record as record_file
+from roost.runtimes.supervision.complaint import MAX_FILE_BYTES
 from roost.testing.runtime_contract import GONE, GRACE, NO_GRACE, PATIENCE_S, THREADS, UP, free_threads, reach, spec
 
 
@@ -211,6 +213,54 @@ async def test_nonsense_on_its_socket_does_not_disturb_a_supervisor(world: Local
     assert set(map(tuple, found)) == {("words",)}
     assert await runtime.status("replica-1") == before
     await runtime.stop("replica-1", GRACE)
+
+
+async def test_a_supervisor_that_can_neither_save_nor_complain_stays_alive(world: LocalWorld) -> None:
+    """A full disk: its record cannot be written, and its own log is on the same disk."""
+    runtime = await world.open()
+    (world.home / "logs" / "supervisors.log").symlink_to("/dev/full")
+    await runtime.launch(spec(), "replica-1")
+    await reach(world, runtime, "replica-1", UP)
+    record = world.record("replica-1")
+    in_the_way = world.home / "run/replicas/replica-1.json.new"
+    in_the_way.mkdir()
+    reader, writer = await asyncio.open_unix_connection(record["control_socket"])
+    writer.write(b"nonsense, which it complains about\n")
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.read()
+    writer.close()
+    os.kill(record["engine_pid"], signal.SIGKILL)
+    # It tells the truth by its socket, and goes on living until the record tells it, too.
+    assert (await gone(world, runtime, "replica-1")).signal == signal.SIGKILL
+    assert record["supervisor_pid"] in {one.pid for one in world.alive()}
+    assert world.record("replica-1")["state"] == "READY"
+    in_the_way.rmdir()
+    async with asyncio.timeout(PATIENCE_S):
+        while world.alive():  # noqa: ASYNC110 (it ends as soon as it has written the record)
+            await asyncio.sleep(0.01)
+    assert world.record("replica-1")["state"] == "EXITED"
+
+
+async def test_the_log_of_the_supervisors_is_bounded(world: LocalWorld) -> None:
+    runtime = await world.open()
+    log = world.home / "logs" / "supervisors.log"
+    log.write_bytes(b"x" * MAX_FILE_BYTES)
+    await runtime.launch(spec(), "replica-1")
+    await reach(world, runtime, "replica-1", UP)
+    assert log.stat().st_size == 0
+
+
+async def test_a_supervisor_holds_nothing_that_its_starter_had_open(world: LocalWorld) -> None:
+    runtime = await world.open()
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    await runtime.launch(spec(), "replica-1")
+    await reach(world, runtime, "replica-1", UP)
+    os.close(writer)
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        ended, _, _ = await asyncio.to_thread(select.select, [pipe], [], [], PATIENCE_S)
+        assert ended, "somebody still holds the other end"
+        assert pipe.read() == b""
 
 
 async def test_a_long_home_puts_its_sockets_elsewhere(tmp_path: Path) -> None:

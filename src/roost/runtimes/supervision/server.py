@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import sys
 
 from . import protocol
+from .complaint import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Server:
             try:
                 self._on_message(peer, protocol.decode(line))
             except (ValueError, TypeError, KeyError) as error:
-                print(f"a peer was dropped for {line[:200]!r}: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
+                say(f"a peer was dropped for {line[:200]!r}: {error!r}")
                 self._drop(peer)
                 return
 

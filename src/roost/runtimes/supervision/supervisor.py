@@ -17,10 +17,10 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 from . import process, protocol, record
+from .complaint import bound, say
 from .log_tail import LogTail
 from .server import Peer, Server, remove
 
@@ -57,6 +57,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._sweep_at: float | None = None
         self._save_at: float | None = None
+        self._unsaved = False
 
     def run(self, connection: socket.socket, received: bytes) -> int:
         """Serve until the end; the exit status of the process."""
@@ -246,8 +247,11 @@ class Supervisor:
         self._save_at = None
         try:
             record.write(self._launch["record_path"], self._record, durable=self._record["state"] == "EXITED")
+            self._unsaved = False
         except OSError as error:
-            print(f"{self._launch['record_path']}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
+            if not self._unsaved:
+                say(f"{self._launch['record_path']}: {error.strerror}; trying again until it works")
+            self._unsaved = True
             self._save_at = time.monotonic() + _SAVE_AGAIN_S
 
     def _status(self) -> bytes:
@@ -300,9 +304,22 @@ def receive_launch(connection: socket.socket) -> tuple[dict[str, Any], bytes] | 
     return protocol.decode(line), rest
 
 
+def close_inherited() -> None:
+    """Let go of all descriptors but the standard ones. A supervisor outlives whoever started it, so it must hold
+    nothing of theirs: a pipe whose end were kept here would never seem closed to its reader."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the descriptor of the listing itself, which is closed already
+
+
 def main() -> int:
     """Read the launch message from standard input and supervise; 0 also when this id was launched before."""
     os.umask(0o077)
+    close_inherited()
+    bound()
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
