@@ -22,6 +22,9 @@ from roost.wiring import logfiles
 from roost.wiring.pids import write_pid
 from roost.wiring.restart import RestartPolicy
 
+LAST_WORD_S = 1.0
+"""How long after a child's end the parent waits for the end of its ready pipe."""
+
 
 class StartFailed(RoostError):
     """A child ended before it was ready for the first time; the message says why as well as it can be told."""
@@ -119,8 +122,7 @@ class Child:
             ending = _ending(await process.wait())
             self._process = None
             self.spec.pid_file.unlink(missing_ok=True)
-        # The pipe is closed by now, so what the child had to say is there.
-        message = await listening
+        message = await _last_word(listening)
         self._ready.clear()
         if not self.first_ready.done():
             self.first_ready.set_result(self._start_failed(ending, message, log_start))
@@ -182,6 +184,15 @@ def _ending(code: int) -> str:
         return f"was ended by signal {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
+
+
+async def _last_word(listening: asyncio.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What a child that has ended said. It is there by now, but the pipe's end may not be: a process that the child
+    started and that lives on can hold it open."""
+    try:
+        return await asyncio.wait_for(listening, LAST_WORD_S)
+    except TimeoutError:
+        return {}
 
 
 async def _first(event: asyncio.Event, timeout_s: float) -> None:

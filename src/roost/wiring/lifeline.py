@@ -18,6 +18,9 @@ class ReadyPipe:
     """The child's end of the ready pipe; without a parent (None) what is told goes nowhere."""
 
     def __init__(self, ready_fd: int | None) -> None:
+        if ready_fd is not None:
+            # What this process starts may outlive it, and must not keep the pipe open for the parent.
+            os.set_inheritable(ready_fd, False)
         self._fd = ready_fd
 
     def tell(self, **values: Any) -> None:

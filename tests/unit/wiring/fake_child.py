@@ -1,8 +1,8 @@
 """A child of ``roost serve`` for tests: it does what the test's stage tells it, and reports what happens to it.
 
 It speaks JSON lines over the stage socket. Orders: ``{"tell": {...}}`` writes the ready line, ``{"close": fd}`` closes
-a descriptor, ``{"print": text}`` writes to standard error, ``{"exit": code}`` ends. It reports its birth, signals, and
-the end of the lifeline.
+a descriptor, ``{"print": text}`` writes to standard error, ``{"heir": name}`` starts another one that holds the same
+pipes, ``{"exit": code}`` ends. It reports its birth, signals, and the end of the lifeline.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from types import FrameType
@@ -58,6 +59,11 @@ def main() -> None:
         if "print" in order:
             sys.stderr.write(order["print"] + "\n")
             sys.stderr.flush()
+        if "heir" in order:
+            pipes = (arguments.ready, arguments.lifeline)
+            argv = [sys.executable, __file__, arguments.stage, order["heir"], arguments.home]
+            argv += ["--ready", str(pipes[0]), "--lifeline", str(pipes[1])]
+            subprocess.Popen(argv, pass_fds=pipes, start_new_session=True)
         if "exit" in order:
             os._exit(order["exit"])
 

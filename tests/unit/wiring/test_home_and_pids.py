@@ -13,7 +13,7 @@ import pytest
 
 from roost.config import Settings
 from roost.domain.errors import Conflict, InvalidSettings
-from roost.wiring import home, instance, logfiles
+from roost.wiring import home, instance, lifeline, logfiles
 from roost.wiring.pids import command_line, open_process, read_pid, write_pid
 
 
@@ -137,3 +137,14 @@ def test_the_tail_is_what_was_written_since(short_folder: Path) -> None:
         log.write(b"".join(b"line %d\n" % number for number in range(20)))
     assert logfiles.tail(path, lines=2, start=start) == ["line 18", "line 19"]
     assert logfiles.tail(path, lines=50, start=start)[0] == "line 0"
+
+
+def test_the_ready_pipe_is_not_inherited_by_what_its_child_starts() -> None:
+    reader, writer = os.pipe()
+    try:
+        os.set_inheritable(writer, True)
+        lifeline.ReadyPipe(writer)
+        assert not os.get_inheritable(writer)
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -148,6 +148,19 @@ async def test_a_dead_control_plane_is_started_again_and_gateways_are_not_touche
     assert await server.ended() == 0
 
 
+async def test_a_control_plane_whose_pipe_lives_on_in_another_process_is_started_again(stage: Stage) -> None:
+    server, control, _ = await stage.serving()
+    control.order(exit=1)
+    again = await stage.child("control")
+    again.order(heir="heir")
+    await stage.child("heir")
+    again.order(exit=1)
+    await server.line("ended with exit code 1; starting it again")
+    await server.line("ended with exit code 1; starting it again")
+    third = await stage.child("control")
+    third.ready()
+
+
 async def test_a_dead_gateway_gets_the_same_listening_socket_again(stage: Stage) -> None:
     server, _, gateway = await stage.serving()
     gateway.order(exit=3)
