@@ -24,14 +24,20 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES) -> bool:
     """Set the log aside when it is larger than ``max_bytes``; True when it was.
 
     Writers keep their descriptor, so the file is copied and then emptied; they append, so they go on at its start.
-    Lines written between the copy and the cut (microseconds) are lost.
+    Lines written between the copy and the cut (microseconds) are lost. When there is no room for the copy, the log is
+    emptied all the same: it must not be what keeps a full disk full. Raises the ``OSError`` of the copy then.
     """
     if not path.exists() or path.stat().st_size <= max_bytes:
         return False
     aside = path.with_name(f"{path.name}.1")
-    with open_log(aside) as target, path.open("rb") as source:
-        target.truncate(0)
-        shutil.copyfileobj(source, target)
+    try:
+        with open_log(aside) as target, path.open("rb") as source:
+            target.truncate(0)
+            shutil.copyfileobj(source, target)
+    except OSError:
+        os.truncate(path, 0)
+        aside.unlink(missing_ok=True)
+        raise
     os.truncate(path, 0)
     return True
 

@@ -34,8 +34,6 @@ START_TIMEOUT_S = 60.0
 GATEWAY_HURRY_S = 1.0
 """How long a gateway may take, in a stop at once, before it is told that this means now."""
 
-ROTATE_EVERY_S = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class Commands:
@@ -51,12 +49,14 @@ class Commands:
 class Options:
     """What belongs to one run of ``roost serve`` and not to the settings. ``verbose``: children log to the terminal.
     ``new_key``: make a new admin key. ``slack_s``: what a child may take on top of its deadlines before it is killed,
-    and the deadline of a stop at once. ``say`` and ``show`` take lines for standard error and standard output."""
+    and the deadline of a stop at once. ``rotate_every_s``: how often the logs' sizes are looked at. ``say`` and
+    ``show`` take lines for standard error and standard output."""
 
     keep_replicas: bool = False
     verbose: bool = False
     new_key: bool = False
     slack_s: float = 15.0
+    rotate_every_s: float = 60.0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     commands: Commands = field(default_factory=Commands)
     say: Callable[[str], None] = lambda line: None
@@ -261,11 +261,17 @@ class Parent:
         await gone
 
     async def _rotate_logs(self, children: Sequence[Child]) -> None:
+        complained: set[Path] = set()
         while True:
-            await asyncio.sleep(ROTATE_EVERY_S)
-            for child in children:
-                if child.spec.log is not None:
-                    logfiles.rotate(child.spec.log)
+            await asyncio.sleep(self._options.rotate_every_s)
+            for log in [child.spec.log for child in children if child.spec.log is not None]:
+                try:
+                    logfiles.rotate(log)
+                except OSError as error:
+                    # A full disk, say: an exception here would end the whole server.
+                    if log not in complained:
+                        complained.add(log)
+                        self._options.say(f"Cannot set the log {log} aside ({error.strerror}): it is cut instead.")
 
 
 async def _all_ready(children: Sequence[Child]) -> StartFailed | None:

@@ -148,3 +148,13 @@ def test_the_ready_pipe_is_not_inherited_by_what_its_child_starts() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_log_without_room_for_its_copy_is_cut(short_folder: Path) -> None:
+    path = short_folder / "control.log"
+    path.write_bytes(b"x" * 100)
+    path.with_name("control.log.1").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"."):
+        logfiles.rotate(path, max_bytes=10)
+    assert path.read_bytes() == b""
+    assert not path.with_name("control.log.1").is_symlink()

@@ -10,6 +10,8 @@ import stat
 
 from tests.unit.wiring.conftest import Stage
 
+from roost.wiring.logfiles import MAX_BYTES
+
 
 async def test_children_get_what_they_need_and_the_banner_comes_when_all_are_ready(stage: Stage) -> None:
     server = await stage.serve(gateway_workers=2)
@@ -215,6 +217,26 @@ async def test_ctrl_c_during_the_start_ends_everything(stage: Stage) -> None:
     assert await control.event() == "SIGTERM"
     control.order(exit=0)
     assert await gateway.event() == "SIGTERM"
+    gateway.order(exit=0)
+    assert await server.ended() == 0
+
+
+async def test_a_log_that_cannot_be_set_aside_is_cut_and_the_server_serves_on(stage: Stage) -> None:
+    logs = stage.home / "logs"
+    logs.mkdir(parents=True)
+    (logs / "control.log.1").symlink_to("/dev/full")
+    (logs / "control.log").touch()
+    os.truncate(logs / "control.log", MAX_BYTES + 1)
+    server = await stage.serve(options={"rotate_every_s": 0.01})
+    control, gateway = await stage.child("control"), await stage.child("gateway-0")
+    assert f"{logs}/control.log aside" in await server.line("say: Cannot set the log")
+    assert (logs / "control.log").stat().st_size == 0
+    control.ready()
+    gateway.ready()
+    await server.line("is serving at")
+    server.signal(signal.SIGTERM)
+    assert await control.event() == "SIGTERM", "the first thing that it hears"
+    control.order(exit=0)
     gateway.order(exit=0)
     assert await server.ended() == 0
 
