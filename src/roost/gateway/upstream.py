@@ -7,6 +7,7 @@ put back when its response did not end cleanly.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -265,6 +266,13 @@ class Connection(asyncio.Protocol):
             self.consumer.on_upstream_drained()
 
 
+@functools.cache
+def default_tls() -> ssl.SSLContext:
+    """How upstreams behind TLS are verified. Made once per process: reading the system's certificates takes tens of
+    milliseconds, in which nothing else would be served."""
+    return ssl.create_default_context()
+
+
 class Pool:
     """The connections to one address. Idle ones are used last in, first out, so that few stay open."""
 
@@ -308,7 +316,7 @@ class Pool:
             if address.path is not None:
                 _, connection = await loop.create_unix_connection(lambda: Connection(self), address.path)
             else:
-                context = ssl.create_default_context() if address.tls else None
+                context = default_tls() if address.tls else None
                 _, connection = await loop.create_connection(
                     lambda: Connection(self), address.host, address.port, ssl=context
                 )
