@@ -15,6 +15,8 @@ from roost.gateway.answers import Refusal
 
 _EMPTY = Refusal(400, "The request body is empty: send a JSON object.", "invalid_json")
 _NOT_OBJECT = Refusal(400, "The request body must be a JSON object.", "invalid_json")
+MAX_DEPTH = 200
+"""A body that has to be rewritten may be nested this deep; one that passes untouched as deep as it can be read."""
 _TOO_DEEP = Refusal(400, "The request body is nested too deep.", "invalid_json")
 
 
@@ -47,9 +49,26 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def encode(body: dict[str, Any]) -> bytes:
-    """``body`` as JSON bytes; what orjson cannot write (lone surrogates, wide integers) goes through ``json``."""
+def encode(body: dict[str, Any]) -> bytes | Refusal:
+    """``body`` as JSON bytes, or why it cannot be written again: it is nested deeper than ``MAX_DEPTH``. What orjson
+    does not write (lone surrogates, wide integers) goes through ``json``."""
     try:
-        return orjson.dumps(body)
+        encoded = orjson.dumps(body)
     except TypeError:
+        if _deeper(body, MAX_DEPTH):
+            return _TOO_DEEP
         return json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    # Most bodies have too few brackets to be deep: counting them is much cheaper than looking at each value.
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _deeper(body, MAX_DEPTH):
+        return _TOO_DEEP
+    return encoded
+
+
+def _deeper(body: dict[str, Any], limit: int) -> bool:
+    level: list[Any] = [body]
+    for _ in range(limit):
+        values = [v for item in level for v in (item.values() if isinstance(item, dict) else item)]
+        level = [v for v in values if isinstance(v, (dict, list))]
+        if not level:
+            return False
+    return True

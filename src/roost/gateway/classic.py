@@ -96,12 +96,10 @@ def classic_logprobs(logprobs: dict[str, Any]) -> dict[str, Any]:
     return {
         "tokens": [item.get("token") for item in items],
         "token_logprobs": [item.get("logprob") for item in items],
-        "top_logprobs": [
-            {
-                str(top.get("token")): top.get("logprob")
-                for top in item.get("top_logprobs") or []
-                if isinstance(top, dict)
-            }
-            for item in items
-        ],
+        "top_logprobs": [_alternatives(item.get("top_logprobs")) for item in items],
     }
+
+
+def _alternatives(top: Any) -> dict[str, Any]:
+    listed = top if isinstance(top, list) else []
+    return {str(item.get("token")): item.get("logprob") for item in listed if isinstance(item, dict)}

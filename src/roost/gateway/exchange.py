@@ -94,7 +94,11 @@ class Exchange:
         """Send the request (``raw`` is the body as the client sent it), or hold it."""
         book, gateway = self.book, self._gateway
         book.last_at = gateway.wall()
-        self._payload = raw if not self._adapted.changed else encode(self._adapted.body)
+        payload = raw if not self._adapted.changed else encode(self._adapted.body)
+        if isinstance(payload, Refusal):
+            self.refuse(payload)
+            return
+        self._payload = payload
         replica = None if book.held else self._pick()
         if replica is not None:
             self._send_to(replica)
@@ -188,6 +192,11 @@ class Exchange:
         self._again()
 
     def _again(self) -> None:
+        refusal = self._gateway.refusal(self.book)
+        if refusal is not None:
+            # The endpoint has gone or stopped meanwhile: nothing would ever take this out of the queue.
+            self.refuse(refusal)
+            return
         self._gateway.cells[counters.RETRIES] += 1
         self._pending, self._last, self._stream = b"", b"", False
         self._reframed = self._collected = None

@@ -135,6 +135,12 @@ class Gateway:
             self.link.report_soon()
         return True
 
+    def refusal(self, book: EndpointBook) -> Refusal | None:
+        """Why the endpoint takes no requests now; None when it does."""
+        if self.books.endpoints.get(book.route.id) is not book:
+            return admission.unknown_model(book.route.id)
+        return None if book.route.accepting else admission.not_accepting(book.route)
+
     def _serve_held(self, book: EndpointBook) -> None:
         if not book.route.accepting:
             while book.held:

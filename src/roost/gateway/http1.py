@@ -25,7 +25,7 @@ class BrokenResponse(Exception):
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer", b"x-request-id"))
 """Response headers that belong to one connection only, or are the gateway's to set."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)")
 _WATCHED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"content-type", b"retry-after"}
 _KNOWN_LINES: dict[bytes, tuple[bytes, bytes] | None] = {}  # header lines seen before; None: nothing to look at

@@ -19,6 +19,8 @@ from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_
 MAX_ANSWER = 64 * 1024 * 1024
 """Largest answer that is collected."""
 
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What shaping runs into when an engine's JSON is not what its API says: the engine's fault, whatever it is."""
 _SERVER_FAULT = Refusal(502, "The engine's answer could not be read.", "bad_upstream_answer")
 
 
@@ -38,6 +40,8 @@ class Reframed:
                 payload = self._splice.feed(payload)
             except EventTooLong:
                 raise BrokenResponse("an event of the stream is too long") from None
+            except _NONSENSE:
+                raise BrokenResponse("an event of the stream could not be read") from None
         return self._framed(payload)
 
     def end(self, extra: bytes = b"") -> bytes:
@@ -106,7 +110,7 @@ class Collected:
         try:
             for event in self._splitter.feed(payload):
                 self._event(self._aggregator, data_of(event))
-        except (EventTooLong, ValueError):
+        except (EventTooLong, *_NONSENSE):
             raise BrokenResponse("an event of the stream could not be read") from None
 
     def _event(self, aggregator: Aggregator, data: bytes) -> None:
@@ -119,6 +123,12 @@ class Collected:
 
     def answer(self) -> tuple[int, bytes] | Refusal:
         """Status and body of the answer. Raises ``BrokenResponse`` when the stream ended before its end."""
+        try:
+            return self._answer()
+        except _NONSENSE:
+            return _SERVER_FAULT
+
+    def _answer(self) -> tuple[int, bytes] | Refusal:
         status = self.head.status
         if self._aggregator is not None:
             if self._aggregator.error is not None:
@@ -129,10 +139,7 @@ class Collected:
         body = b"".join(self._pieces)
         if status >= 300:
             return reenveloped(status, body, self.head)
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return _SERVER_FAULT
+        value = orjson.loads(body)
         return status, self._encode(value) if isinstance(value, dict) else body
 
     def _encode(self, value: dict[str, Any]) -> bytes:
@@ -174,10 +181,9 @@ def reenveloped(status: int, body: bytes, head: ResponseHead) -> Refusal:
 
 
 def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> Refusal:
-    message = error.get("message")
-    text = message if isinstance(message, str) and message else f"The engine answered with status {status}."
-    code, kind, param = error.get("code"), error.get("type"), error.get("param")
-    word = code if isinstance(code, str) else kind if isinstance(kind, str) else None
+    text = _text(error.get("message")) or f"The engine answered with status {status}."
+    code, kind = _text(error.get("code")), _text(error.get("type"))
+    word = code if code is not None else kind
     if status in (401, 403) or status < 400:
         # The caller's key is good: the upstream did not like ours, or sends us elsewhere.
         return Refusal(
@@ -188,4 +194,9 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
         status = 400
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
-    return Refusal(status, text, word, param=param if isinstance(param, str) else None, retry_after=retry_after)
+    return Refusal(status, text, word, param=_text(error.get("param")), retry_after=retry_after)
+
+
+def _text(value: Any) -> str | None:
+    # A lone surrogate, which a stream's event may bring, cannot be sent.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None

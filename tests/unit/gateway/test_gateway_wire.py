@@ -300,6 +300,8 @@ JSON = st.recursive(
 def test_any_body_is_decoded_or_refused(raw: bytes) -> None:
     value = decode(raw)
     if isinstance(value, dict):
-        assert isinstance(json.loads(encode(value)), dict)
+        encoded = encode(value)
+        assert isinstance(encoded, bytes)
+        assert isinstance(json.loads(encoded), dict)
     else:
         assert value.status == 400
