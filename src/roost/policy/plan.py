@@ -228,6 +228,8 @@ def _raise(draft: Draft, wanted: int, *, restarted: bool) -> None:
         zone = draft.facts.endpoint.spec.availability_zone or EXTERNAL_NODE
         if _may_try(draft):
             draft.launch.append(Placement(EXTERNAL_NODE, zone, "the server runs already"))
+            # No runtime tells that it is there: look at once, and probe.
+            draft.wakes.append(timedelta(0))
         return
     _launch(draft, missing, restarted=restarted)
 

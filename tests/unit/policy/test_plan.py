@@ -357,6 +357,7 @@ def test_failures_are_forgotten_once_a_replica_has_lasted() -> None:
 def test_an_external_server_needs_no_room() -> None:
     decision = decide(facts(endpoint(), managed=False, nodes=(node(free=0),), hardware=None))
     assert [placed.node_id for placed in decision.launch] == ["external"]
+    assert decision.requeue_after == timedelta(0)
     assert decision.status.state is State.STARTING
 
 
