@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -55,7 +56,9 @@ def locate(url: str) -> Location:
         path = rest.removeprefix("///")
         if path == rest or not path or path == ":memory:" or "\0" in path:
             raise InvalidSettings(f"database_url {url!r} names no file; write sqlite:////absolute/path/roost.db.")
-        return Location(URL.create("sqlite+aiosqlite", database=path), Path(path))
+        # mode=rw: a connection never makes a file; one that is gone must not come back as an empty database.
+        uri = f"file:{quote(os.fsencode(Path(path).absolute()))}"
+        return Location(URL.create("sqlite+aiosqlite", database=uri, query={"uri": "true", "mode": "rw"}), Path(path))
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -67,7 +70,8 @@ def locate(url: str) -> Location:
 
 
 def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
-    """An engine; its connections open when first used. A missing SQLite file is created, readable by its owner only.
+    """An engine; its connections open when first used. A missing SQLite file is created now, readable by its owner
+    only, unless it was there before; connections never create it.
 
     ``busy_timeout`` is how long SQLite waits for other processes. Raises ``InvalidSettings``.
     """
@@ -103,6 +107,36 @@ def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
     return engine
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file an open SQLite database is; ``device`` and ``inode`` are None for other databases."""
+
+    device: int | None = None
+    inode: int | None = None
+
+
+def identify(location: Location) -> Identity:
+    """The file that is at the location now; one that is not there is like no other."""
+    if location.file is None:
+        return Identity()
+    try:
+        found = location.file.stat()
+    except OSError:
+        return Identity(-1, -1)
+    return Identity(found.st_dev, found.st_ino)
+
+
+def require_same(location: Location, opened: Identity) -> None:
+    """Raise ``NotReady`` when the file is not the one that was opened: open connections would go on with a file that
+    nobody else sees, and what they write would be lost."""
+    if identify(location) != opened:
+        raise NotReady(
+            f"{location.shown} was removed or replaced while the server runs; stop the server, put the file back "
+            "(or restore it from a backup), and start again.",
+            code="store_unavailable",
+        )
+
+
 async def use_write_ahead_log(location: Location, engine: AsyncEngine, patience: timedelta) -> None:
     """Let SQLite's readers go on while a writer writes; the file keeps this mode. A file system that cannot do it
     leaves SQLite with its older, slower journal, which is as safe. Raises ``DBAPIError``."""
@@ -124,6 +158,13 @@ async def use_write_ahead_log(location: Location, engine: AsyncEngine, patience:
 
 
 def _create_file(location: Location, path: Path) -> None:
+    log = path.with_name(f"{path.name}-wal")
+    # In this order: whoever makes the database at this moment makes it before its log.
+    if log.exists() and not path.exists():
+        raise InvalidSettings(
+            f"{location.shown} is gone, but its log {log.name} is there: put the file back (or restore it from a "
+            f"backup), or, to begin anew without its data, remove {log.name}."
+        )
     try:
         # Only a file that nobody has open yet: closing another handle of an open one would drop SQLite's locks on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -40,6 +40,7 @@ class SqlStore:
         self._location = connections.locate(url)
         self._busy_timeout = busy_timeout
         self._opened: AsyncEngine | None = None
+        self._file: connections.Identity | None = None
         self._one_writer = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
@@ -58,7 +59,7 @@ class SqlStore:
         except BaseException:
             await engine.dispose()
             raise
-        self._opened = engine
+        self._opened, self._file = engine, connections.identify(self._location)
 
     async def close(self) -> None:
         """See ``Store.close``. Waits for writes under way."""
@@ -237,7 +238,12 @@ class SqlStore:
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
-        """Drivers' errors as Roost's. Errors of our own statements (wrong SQL, wrong types) stay what they are."""
+        """Drivers' errors as Roost's. Errors of our own statements (wrong SQL, wrong types) stay what they are.
+
+        Raises ``NotReady`` when the database file is no longer the one that was opened.
+        """
+        if self._file is not None:
+            connections.require_same(self._location, self._file)
         try:
             yield
         except IntegrityError as error:

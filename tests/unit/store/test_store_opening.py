@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from roost.domain.errors import InvalidSettings, NotReady
 from roost.store import connections, registry, rows, tables
@@ -154,6 +154,44 @@ async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
 
 async def test_the_file_is_its_owners_alone(path: Path, store: SqlStore) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_vanishes_ends_all_work_and_never_comes_back_empty(
+    path: Path, store: SqlStore, replaced: bool
+) -> None:
+    await store.append_events([make_event(1)])
+    path.rename(path.with_name("aside.db"))
+    if replaced:
+        path.touch()
+    # More calls at once than there are open connections.
+    calls = [store.events() for _ in range(8)] + [store.append_events([make_event(n)]) for n in range(2, 10)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert all(isinstance(result, NotReady) for result in results), results
+    assert "was removed or replaced" in str(results[0])
+    assert path.exists() == replaced
+    path.with_name("aside.db").rename(path)
+    assert [event.id for event in await store.events()] == [make_event(1).id]
+
+
+async def test_a_connection_never_makes_the_file(path: Path) -> None:
+    engine = connections.connect(connections.locate(f"sqlite:///{path}"), timedelta(0))
+    path.unlink()
+    with pytest.raises(OperationalError):
+        async with engine.connect():
+            pass
+    await engine.dispose()
+    assert not path.exists()
+
+
+async def test_a_database_that_vanished_in_use_is_not_begun_anew(path: Path, store: SqlStore) -> None:
+    await store.append_events([make_event(1)])
+    path.unlink()
+    await store.close()
+
+    assert "is gone, but its log roost.db-wal is there" in await refusal(f"sqlite:///{path}")
+    assert not path.exists()
 
 
 async def test_closing_waits_for_writes_under_way(path: Path) -> None:
