@@ -46,9 +46,8 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         magic = file.read(4)
         if magic != MAGIC:
-            shown = "empty" if not magic else f"beginning with {magic!r}"
             raise ModelUnavailable(
-                f"{path} is not a GGUF file: it is {shown}. Check the location of the weights.", code="wrong_format"
+                f"{path} is not a GGUF file: {_plainly(magic)}. Check the location of the weights.", code="wrong_format"
             )
         try:
             return _Reader(file, size).header()
@@ -56,6 +55,15 @@ def read_header(path: Path) -> Header:
             raise ModelUnavailable(
                 f"{path} is a damaged or incomplete GGUF file ({error}). Fetch the weights anew.", code="wrong_format"
             ) from error
+
+
+def _plainly(magic: bytes) -> str:
+    """What a file is that begins otherwise than it should."""
+    if not magic:
+        return "it is empty"
+    if magic.isascii() and magic.decode().isprintable():
+        return f'it begins with the text "{magic.decode()}"'
+    return f"it begins with the bytes {magic.hex(' ')}"
 
 
 class _Reader:

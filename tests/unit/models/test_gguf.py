@@ -39,10 +39,21 @@ def test_what_the_file_does_not_say_is_none() -> None:
     assert header_of(gguf_bytes({**LLAMA, "llama.context_length": True})).context_length is None
 
 
-@pytest.mark.parametrize("content", [b"", b"GG", b"<!DOCTYPE html>", b"\x7fELF"])
-def test_other_files_are_refused(content: bytes) -> None:
-    with pytest.raises(ModelUnavailable, match="is not a GGUF file") as caught:
+@pytest.mark.parametrize(
+    ("content", "plainly"),
+    [
+        (b"", "it is empty"),
+        (b"GG", 'it begins with the text "GG"'),
+        (b"hello, world", 'it begins with the text "hell"'),
+        (b"<!DOCTYPE html>", 'it begins with the text "<!DO"'),
+        (b"\x7fELF", "it begins with the bytes 7f 45 4c 46"),
+        ("für".encode(), "it begins with the bytes 66 c3 bc 72"),
+    ],
+)
+def test_other_files_are_refused_in_plain_words(content: bytes, plainly: str) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
         header_of(content)
+    assert f"is not a GGUF file: {plainly}. " in caught.value.message
     assert caught.value.code == "wrong_format"
 
 
