@@ -75,7 +75,7 @@ async def test_the_catalog_in_the_shape_that_the_client_reads(http: httpx.AsyncC
 
 
 async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.AsyncClient) -> None:
-    source = {"kind": "file", "location": "/nowhere/mine.gguf", "size_bytes": 1000}
+    source = {"kind": "http", "location": "http://127.0.0.1:9/mine.gguf", "size_bytes": 1000}
     added = await http.post("/models", json={**MINE, "source": source})
     assert added.status_code == 200, added.text
     assert (added.json()["alias"], added.json()["download"]["state"]) == ("mine", "absent")
@@ -112,7 +112,9 @@ async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.A
         ({"id": "a", "engine": "echo", "slots": True}, "slots"),
         ({"id": "a", "engine": "echo", "options": {"x": 1}}, "options.x"),
         ({"id": "a", "engine": "echo", "source": {"kind": "file"}}, "source.location"),
+        ({"id": "a", "engine": "echo", "source": {"kind": "file", "location": "/nowhere/x.gguf"}}, "source.location"),
         ({"id": "a", "engine": "external"}, "url"),
+        ({"id": "a", "engine": "external", "url": "http://host", "api_key_env": "ROOST_NOT_SET"}, "api_key_env"),
         ({"id": "a", "engine": "external", "url": "ftp://host"}, "url"),
     ],
 )

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from tests.integration.cli_bench import MODEL, Bench
+from tests.unit.models.sample_files import gguf_bytes
 from typer.testing import CliRunner
 
 from roost.cli.main import app
@@ -68,7 +69,8 @@ def test_pulling_an_unknown_model_is_not_found(bench: Bench) -> None:
     assert bench.run("models", "pull", "no/such").exit_code == 3
 
 
-def test_an_external_server_is_added_and_removed(bench: Bench) -> None:
+def test_an_external_server_is_added_and_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "k")
     added = bench.run(
         *("models", "add", "me/remote", "--url", "http://127.0.0.1:9000/v1", "--served-model", "m", "--slots", "4"),
         *("--api-key-env", "UPSTREAM_KEY", "--alias", "far", "--display-name", "Far away", "--type", "chat"),
@@ -94,7 +96,7 @@ def test_an_external_server_is_added_and_removed(bench: Bench) -> None:
 
 def test_a_file_is_added_by_its_absolute_path(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("w.gguf").write_bytes(b"GGUF")
+    Path("w.gguf").write_bytes(gguf_bytes())
     added = bench.json("models", "add", "me/own", "--file", "w.gguf", "--context-length", "4096", "--slots", "2")
     sent = json.loads(bench.transport.requests[-1].content)
     assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}

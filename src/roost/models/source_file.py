@@ -32,7 +32,7 @@ class FileSource:
         """The path itself, once it is known to be a regular file that can be read. Raises ``ModelUnavailable``."""
         self.check(source)
         path = path_of(source)
-        size = await asyncio.to_thread(_size_of, path)
+        size = await asyncio.to_thread(size_of, path)
         report(0, size)
         return path
 
@@ -51,7 +51,8 @@ def path_of(source: Source) -> Path:
     return Path(location)
 
 
-def _size_of(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """The bytes of a regular file that can be read. Blocks. Raises ``ModelUnavailable``."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

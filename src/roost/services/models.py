@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from roost import config
 from roost.domain.errors import BadRequest, Conflict
 from roost.domain.model import Fetch, Model
 from roost.engines import registry
+from roost.models import entry, presence
 from roost.models.base import Cache
 from roost.services.access import Principal
 from roost.services.catalog import Models, known_model
@@ -29,6 +32,8 @@ class ModelService:
     catalog: Models
     cache: Cache
     store: Store
+    secret: Callable[[str], str | None] = config.secret
+    """The value of a variable of the server's environment."""
 
     def list(self) -> Sequence[CatalogItem]:
         """All models, built-in ones first."""
@@ -40,13 +45,19 @@ class ModelService:
         return CatalogItem(model, self.cache.status(model))
 
     async def add(self, principal: Principal, model: Model) -> CatalogItem:
-        """Add a user's model. Raises ``PermissionDenied``, ``BadRequest`` naming the field, ``Conflict``."""
+        """Add a user's model. Raises ``PermissionDenied``, ``Conflict``, and ``BadRequest`` naming the field, also for
+        a file or a variable that the server does not have."""
         principal.require_admin("add models")
         if model.engine not in registry.names():
             known = ", ".join(registry.names())
             raise BadRequest(f"There is no such engine. Known engines: {known}.", param="engine", code="unknown_engine")
+        await asyncio.to_thread(self._check, model)
         added = await self.catalog.add(model, principal.owner)
         return CatalogItem(added, self.cache.status(added))
+
+    def _check(self, model: Model) -> None:
+        entry.check(model)
+        presence.check(model, self.secret)
 
     async def remove(self, principal: Principal, id_or_alias: str) -> Model:
         """Remove a user's model with its weights, and return it. Raises ``PermissionDenied``, ``NotFound``, and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
 
@@ -10,7 +12,7 @@ from roost.domain.model import FetchState, Source
 from roost.services.endpoint_requests import Bounds, EndpointDraft
 from roost.testing.builders import make_model
 
-NEW = make_model(7, id="me/mine", source=Source("file", "/nowhere/mine.gguf"))
+NEW = make_model(7, id="me/mine", source=Source("http", "http://127.0.0.1:9/mine.gguf"))
 
 
 async def test_pull_begins_a_download_once(office: Office) -> None:
@@ -70,6 +72,34 @@ async def test_an_unknown_engine_is_refused(office: Office) -> None:
     with pytest.raises(BadRequest, match=r"Known engines: .*llama_cpp") as caught:
         await office.services.models.add(ADMIN, make_model(7, engine="warp"))
     assert caught.value.param == "engine"
+
+
+async def test_a_file_that_is_not_there_is_refused_and_not_stored(office: Office) -> None:
+    with pytest.raises(BadRequest, match=r"source\.location .*There is no file /nowhere/mine\.gguf") as caught:
+        await office.services.models.add(ADMIN, replace(NEW, source=Source("file", "/nowhere/mine.gguf")))
+    assert (caught.value.param, caught.value.code) == ("source.location", "source_missing")
+    assert await office.store.models() == []
+
+
+async def test_a_key_that_the_server_does_not_have_is_refused(office: Office) -> None:
+    environment = {"EMPTY": ""}
+    models = replace(office.services.models, secret=lambda name: environment.get(name) or None)
+    remote = make_model(7, id="me/far", engine="external", source=None, url="http://far/v1", api_key_env="FAR_KEY")
+    for absent in (remote, replace(remote, api_key_env="EMPTY")):
+        with pytest.raises(BadRequest, match=f"{absent.api_key_env}, which is not set") as caught:
+            await models.add(ADMIN, absent)
+        assert caught.value.param == "api_key_env"
+    assert await office.store.models() == []
+
+    environment["FAR_KEY"] = "k"
+    assert (await models.add(ADMIN, remote)).model.id == "me/far"
+
+
+async def test_a_key_in_place_of_its_variables_name_is_not_repeated(office: Office) -> None:
+    remote = make_model(7, engine="external", source=None, url="http://far/v1", api_key_env="sk-secret")
+    with pytest.raises(BadRequest, match="not the key itself") as caught:
+        await office.services.models.add(ADMIN, remote)
+    assert "sk-secret" not in caught.value.message
 
 
 async def test_what_is_deployed_or_built_in_stays(office: Office) -> None:
