@@ -212,7 +212,7 @@ class ModelCache:
         )
 
     async def _obtain(self, model_id: str, source: Source, known: _Known) -> Entry:
-        report = self._reporter(known)
+        report = self._reporter(known, source.size_bytes)
         folder = self._partial / partial.folder_name(model_id)
         async with partial.held(folder, known.source):
             # Another process may have fetched it meanwhile, or another model may have the same weights.
@@ -285,12 +285,13 @@ class ModelCache:
             await in_thread(lambda _: partial.empty(folder))
             raise
 
-    def _reporter(self, known: _Known) -> Report:
+    def _reporter(self, known: _Known, size: int | None) -> Report:
         loop = asyncio.get_running_loop()
 
         def progress(done: int, total: int | None) -> None:
             if known.fetch.state is not FetchState.FETCHING:
                 return
+            done, total = in_terms_of(size, done, total)
             known.fetch = replace(known.fetch, done_bytes=done, total_bytes=total)
             self._moved.add(known.fetch.model_id)
             if self._moved_timer is None:
@@ -331,6 +332,14 @@ def fingerprint(model: Model) -> str:
     parts = [source.kind, source.location, source.member, (source.sha256 or "").lower(), added]
     # A digest, because a location may hold a password.
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def in_terms_of(size: int | None, done: int, total: int | None) -> tuple[int, int | None]:
+    """Progress as bytes of the weights file of ``size`` (None: unknown), which may arrive packed in another ``total``:
+    one and the same total from the first report to the last."""
+    if size is None:
+        return done, total
+    return min(size, done * size // total if total else done), size
 
 
 def _ready(model_id: str, entry: Entry) -> Fetch:

@@ -13,13 +13,15 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.models.sample_files import gguf_bytes, model_of, noise, sha256
 
 from roost.domain.errors import InvalidSettings, ModelUnavailable
 from roost.domain.model import Fetch, FetchState, Model, Source
 from roost.models import sources
 from roost.models.base import Cache, ModelSource
-from roost.models.cache import ModelCache, fingerprint
+from roost.models.cache import ModelCache, fingerprint, in_terms_of
 from roost.testing.memory_source import MemorySource
 
 T = TypeVar("T")
@@ -451,6 +453,31 @@ async def test_progress_is_shown(place: Place) -> None:
     assert fetch.total_bytes == len(CONTENT)
     assert 50 <= (fetch.percent or 0) < 100
     place.memory.gate.set()
+
+
+async def test_progress_is_of_the_weights_however_they_are_packed(place: Place) -> None:
+    cache = await place.open()
+    reached = _pause_at(place.memory, 5000)
+    # What arrives is half of what is promised, as an archive's bytes would be.
+    model = model_of(replace(PINNED, size_bytes=2 * len(CONTENT)))
+    cache.request(model)
+    before = cache.status(model)
+    await soon(reached.wait())
+    fetch = cache.status(model)
+    assert before.total_bytes == fetch.total_bytes == 2 * len(CONTENT)
+    assert 50 <= (fetch.percent or 0) < 100
+    place.memory.gate.set()
+
+
+@given(st.none() | st.integers(1, 1000), st.integers(0, 1000), st.none() | st.integers(0, 1000))
+def test_progress_never_exceeds_a_total_that_never_changes(size: int | None, done: int, total: int | None) -> None:
+    shown, of = in_terms_of(size, done, total)
+    if size is None:
+        assert (shown, of) == (done, total)
+    else:
+        assert of == size
+        assert 0 <= shown <= size
+        assert shown == size or done < (total or size)
 
 
 async def test_a_folder_that_cannot_be_used_is_a_setting_to_correct(place: Place) -> None:
