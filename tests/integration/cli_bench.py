@@ -20,6 +20,7 @@ from roost.cli.main import app
 from roost.cli.session import World
 from roost.config import Settings
 from roost.domain.endpoint import Endpoint, EndpointStatus
+from roost.domain.event import Event
 from roost.domain.hardware import Node, Resources
 from roost.domain.key import Role
 from roost.domain.lifecycle import State
@@ -136,16 +137,16 @@ class Bench:
         assert found is not None
         return found
 
-    def becomes(self, state: str, *replicas: Replica, **status: Any) -> None:
+    def becomes(self, state: str, *replicas: Replica, event: Event | None = None, **status: Any) -> None:
         """What control would write for the newest endpoint."""
         endpoint = self.endpoint()
         new: EndpointStatus = replace(
             endpoint.status, state=State(state), **{"reason": None, "progress": None, **status}
         )
         owned = tuple(replace(replica, endpoint_id=endpoint.id) for replica in replicas)
-        self._portal.call(
-            self.store.apply, StatusChange(endpoint.id, endpoint.status_version, new, upsert_replicas=owned)
-        )
+        events = () if event is None else (event,)
+        change = StatusChange(endpoint.id, endpoint.status_version, new, upsert_replicas=owned, events=events)
+        self._portal.call(self.store.apply, change)
 
     def _sleep(self, seconds: float) -> None:
         self._seconds += seconds

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,11 @@ from tests.integration.cli_bench import MODEL, Bench
 from tests.unit.models.sample_files import gguf_bytes
 from typer.testing import CliRunner
 
+from roost.cli.commands.chat import Conversation
 from roost.cli.main import app
+from roost.cli.session import Session, World
+from roost.domain.endpoint import Progress, StateReason
+from roost.testing.builders import make_event, secret_of
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -66,7 +73,26 @@ def test_ctrl_c_during_a_pull_ends_the_command_only(bench: Bench) -> None:
 
 
 def test_pulling_an_unknown_model_is_not_found(bench: Bench) -> None:
-    assert bench.run("models", "pull", "no/such").exit_code == 3
+    result = bench.run("models", "pull", "no/such")
+    assert result.exit_code == 3
+    assert "`roost models list` shows what can be deployed" in result.stderr
+    assert "GET /v1" not in result.stderr
+
+
+def test_a_pull_that_fails_before_the_first_byte_says_only_why(bench: Bench) -> None:
+    (model,) = bench.json("models", "list")["data"]
+    for download in ({"state": "fetching"}, {"state": "failed", "error": "It failed: not_found."}):
+        bench.transport.failures.append(httpx.Response(200, json={**model, "download": download}))
+    result = bench.run("models", "pull", MODEL)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: The weights of {SMOLLM2} could not be fetched: It failed: not_found.\n"
+
+
+def test_there_is_nothing_to_pull_for_an_external_server(bench: Bench) -> None:
+    bench.run("models", "add", "me/remote", "--url", "http://127.0.0.1:9000/v1", "--served-model", "m", "--slots", "1")
+    result = bench.run("models", "pull", "me/remote")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "Nothing to fetch for me/remote: a server of yours serves it.\n"
 
 
 def test_an_external_server_is_added_and_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +127,18 @@ def test_a_file_is_added_by_its_absolute_path(bench: Bench, tmp_path: Path, monk
     sent = json.loads(bench.transport.requests[-1].content)
     assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}
     assert (added["engine"], added["context_length"]) == ("llama_cpp", 4096)
+
+
+@pytest.mark.parametrize("how", [("--file", "../w.gguf"), ("--source", "file:../w.gguf")])
+def test_a_relative_path_is_meant_from_where_the_command_runs(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "w.gguf").write_bytes(b"GGUF")
+    bench.run("models", "add", "me/own", *how, "--context-length", "4096", "--slots", "2")
+    sent = json.loads(bench.transport.requests[-1].content)
+    assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}
 
 
 def test_engine_options_are_passed_on(bench: Bench) -> None:
@@ -154,6 +192,14 @@ def test_without_json_a_new_key_alone_is_on_stdout(bench: Bench) -> None:
     assert "not shown again" in result.stderr
 
 
+def test_the_key_in_use_is_marked(bench: Bench) -> None:
+    for number in (1, 2):
+        mine = bench.json("whoami", key=number)["api_key_id"]
+        heading, *lines = bench.run("keys", "list", key=number).stdout.splitlines()
+        assert heading.split()[-1] == "CURRENT"
+        assert [line.split()[0] for line in lines if line.endswith("this key")] == [mine]
+
+
 def test_an_unknown_role_is_a_mistake_of_usage(bench: Bench) -> None:
     assert bench.run("keys", "create", "--role", "king").exit_code == 2
 
@@ -167,6 +213,31 @@ def test_events_tell_what_happened(bench: Bench) -> None:
     own = bench.json("events", "--endpoint", second["name"])
     assert {event["endpoint_id"] for event in own["data"]} == {second["id"]}
     assert "endpoint.created" in {event["kind"] for event in own["data"]}
+
+
+def test_a_change_of_state_names_both_states(bench: Bench) -> None:
+    created = bench.create()
+    bench.becomes(
+        "STARTED",
+        event=make_event(
+            9,
+            kind="endpoint.state",
+            reason="a replica is ready",
+            endpoint_id=created["id"],
+            data={"from": "STARTING", "to": "STARTED"},
+        ),
+    )
+    result = bench.run("events", "--endpoint", created["name"])
+    assert result.stdout.splitlines()[-1].endswith("endpoint.state  system  STARTING -> STARTED: a replica is ready")
+    # All are of one endpoint: its id would only take the room.
+    assert created["id"] not in result.stdout
+    assert created["id"] in bench.run("events").stdout.splitlines()[-1]
+
+
+def test_a_member_is_told_to_name_the_endpoint_of_the_events(bench: Bench) -> None:
+    result = bench.run("events", key=2)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--endpoint" in result.stderr
 
 
 def test_no_events_are_said_beside_the_output(bench: Bench) -> None:
@@ -241,6 +312,75 @@ def test_chat_with_nothing_to_say_is_a_mistake_of_usage(bench: Bench) -> None:
     assert bench.run("chat", "e", input=" \n").exit_code == 2
 
 
+def test_chat_with_json_is_one_object_at_the_end(bench: Bench) -> None:
+    bench.transport.chat = lambda body: streamed("Hel", "lo")
+    result = bench.run("chat", "e", "hi", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "content": "Hello",
+        "finish_reason": None,
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+        "ttft_s": 0.0,
+        "tokens_per_s": None,
+    }
+
+
+def test_a_chat_with_what_is_no_endpoint_says_what_to_name(bench: Bench) -> None:
+    error = {"error": {"message": "The model `x` does not exist.", "type": "not_found_error"}}
+    bench.transport.chat = lambda body: httpx.Response(404, json=error)
+    result = bench.run("chat", MODEL, "hi")
+    assert result.exit_code == 3
+    first, hint = result.stderr.splitlines()
+    assert first == "Error: The model `x` does not exist."
+    assert "roost endpoints list" in hint
+    assert "roost endpoints create --model" in hint
+
+
+def held_until(said: threading.Event) -> Callable[[Any], httpx.Response]:
+    """A gateway that holds the request until something has been said."""
+
+    def chat(body: Any) -> httpx.Response:
+        assert said.wait(20), "nothing was said"
+        return streamed("ok")
+
+    return chat
+
+
+class Listener(io.StringIO):
+    """Notices when the words are written."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+        self.heard = threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if self._words in self.getvalue():
+            self.heard.set()
+        return count
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(1, "waiting: PENDING · queued · No hardware is free.\n"), (3, "waiting: no answer yet\n")],
+)
+def test_a_chat_that_is_held_says_what_it_waits_for(bench: Bench, key: int, words: str) -> None:
+    created = bench.create()
+    reason = StateReason("no_capacity", "No hardware is free.")
+    bench.becomes("PENDING", reason=reason, progress=Progress("queued"))
+    listener, out = Listener(words), io.StringIO()
+    bench.transport.chat = held_until(listener.heard)
+    world = World(transport=bench.transport, patience_s=0.01)
+    session = Session(world, "http://127.0.0.1:8080/v1", secret_of(key), None)
+    with redirect_stderr(listener), redirect_stdout(out):
+        Conversation(session, created["name"], "", {}).ask("hi")
+    session.close()
+    assert out.getvalue() == "ok\n"
+    # Said once, however often it was looked up.
+    assert listener.getvalue().count("waiting:") == 1
+
+
 def test_a_refused_chat_says_why(bench: Bench) -> None:
     error = {
         "error": {"message": "The endpoint is stopped: start it.", "type": "request_error", "code": "endpoint_stopped"}
@@ -263,7 +403,7 @@ def test_without_a_server_every_command_says_how_to_get_one(tmp_path: Path) -> N
     env = {"ROOST_BASE_URL": None, "ROOST_API_KEY": None, "ROOST_HOME": str(tmp_path)}
     for command in ("whoami", "endpoints list", "models list", "keys list", "events", "chat e x"):
         result = CliRunner(env=env).invoke(app, command.split())
-        assert result.exit_code == 1
+        assert result.exit_code == 6
         assert "roost serve" in result.stderr
 
 

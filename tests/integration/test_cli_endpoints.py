@@ -96,6 +96,20 @@ def test_an_empty_list_says_so_beside_the_output(bench: Bench) -> None:
     assert "roost endpoints create" in result.stderr
 
 
+def test_a_list_emptied_by_a_filter_says_that(bench: Bench) -> None:
+    bench.create()
+    result = bench.run("endpoints", "list", "--mine", "--type", "serverless")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "No endpoint matches --mine --type serverless.\n"
+
+
+def test_auto_stop_is_shown_as_what_it_is(bench: Bench) -> None:
+    lines = [line.split(maxsplit=1) for line in bench.run(*CREATE, "--inactive-timeout", "60").stdout.splitlines()]
+    assert ["Auto-stop:", "60 min (recorded; not in force yet)"] in lines
+    lines = [line.split(maxsplit=1) for line in bench.run(*CREATE, "--inactive-timeout", "0").stdout.splitlines()]
+    assert ["Auto-stop:", "never"] in lines
+
+
 def test_update_changes_what_is_given(bench: Bench) -> None:
     created = bench.create("--max-replicas", "4")
     updated = bench.json("endpoints", "update", "--min-replicas", "2", created["id"])
@@ -165,6 +179,24 @@ def test_waiting_for_hardware_shows_the_reason(bench: Bench) -> None:
     assert "PENDING · local lacks 1 CPU threads." in result.stderr
 
 
+def test_waiting_for_hardware_gives_the_hint_once(bench: Bench) -> None:
+    why = StateReason("no_capacity", "local lacks 1 CPU thread.", "Stop another endpoint.")
+    bench.at_polls = [lambda: bench.becomes("PENDING", reason=why), lambda: None, lambda: bench.becomes("STARTING")]
+    result = bench.run(*CREATE, "--wait", "--timeout", "9")
+    assert result.exit_code == 7
+    assert result.stderr.splitlines().count("Hint: Stop another endpoint.") == 1
+    assert result.stderr.count("Stop another endpoint.") == 1
+
+
+def test_what_helped_a_stopped_endpoint_is_no_hint_for_one_that_is_started(bench: Bench) -> None:
+    created = bench.create("--no-auto-start")
+    bench.becomes("STOPPED", reason=StateReason("stopped_by_user", "It is stopped.", "Start it to use it."))
+    bench.at_polls = [lambda: bench.becomes("STARTED")]
+    result = bench.run("endpoints", "start", created["id"], "--wait")
+    assert result.exit_code == 0
+    assert "Start it to use it" not in result.output
+
+
 def test_an_endpoint_in_error_ends_the_wait_with_cause_hint_and_log(bench: Bench) -> None:
     reason = StateReason(
         "out_of_memory", "The engine ran out of memory.", "Choose more.", log_tail=("loading", "killed")
@@ -211,7 +243,10 @@ def test_without_wait_start_and_stop_return_at_once(bench: Bench) -> None:
     created = bench.create("--no-auto-start")
     started = bench.run("endpoints", "start", created["id"])
     assert (started.exit_code, bench.sleeps) == (0, 0)
-    assert f"Asked {created['id']} to start" in started.stderr
+    assert started.stdout == f"Asked {created['id']} to start (it was STOPPED).\n"
+    assert f"roost endpoints start {created['id']} --wait" in started.stderr
+    # The state of before, and how to leave it, are no answer to that.
+    assert "Start it to use it" not in started.output
     assert bench.endpoint().spec.desired_state is DesiredState.STARTED
     assert bench.json("endpoints", "stop", created["id"])["id"] == created["id"]
     assert bench.endpoint().spec.desired_state is DesiredState.STOPPED
@@ -316,6 +351,7 @@ def test_unknown_hardware_shows_the_choices_too(bench: Bench) -> None:
     result = bench.run("endpoints", "create", "--model", MODEL, "--hardware", "9x_gpu")
     assert result.exit_code == 1
     assert "Invalid hardware provided" in result.stderr
+    assert "hardware API" not in result.stderr
     assert any(line.startswith("  1x_cpu") for line in result.stderr.splitlines())
 
 

@@ -9,10 +9,14 @@ from roost.cli.format import at, dollars_a_minute, in_bytes, in_minutes
 if TYPE_CHECKING:
     from roost.schemas import ApiKey, Endpoint, Event, Hardware, Model
 
+"""Columns of the lists. ``SPARE_…``: what a narrow terminal leaves out, the first one first."""
 ENDPOINT_COLUMNS = ("ID", "NAME", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED")
-HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY", "PER MINUTE", "AVAILABILITY")
+SPARE_ENDPOINT_COLUMNS = ("NAME", "CREATED", "READY", "REPLICAS", "HARDWARE")
+HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY (GB)", "PER MINUTE", "AVAILABILITY")
 MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "WEIGHTS")
-KEY_COLUMNS = ("ID", "OWNER", "ROLE", "CREATED", "EXPIRES", "REVOKED")
+SPARE_MODEL_COLUMNS = ("CONTEXT", "TYPE", "ENGINE", "WEIGHTS")
+KEY_COLUMNS = ("ID", "OWNER", "ROLE", "CREATED", "EXPIRES", "REVOKED", "CURRENT")
+SPARE_KEY_COLUMNS = ("CREATED", "EXPIRES", "REVOKED", "ROLE")
 
 
 def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
@@ -52,10 +56,15 @@ def endpoint_details(endpoint: Endpoint) -> list[tuple[str, str]]:
         pairs.append(
             ("Zone", f"{endpoint.availability_zone} ({'required' if endpoint.zone_required else 'preferred'})")
         )
-    pairs += [("Auto-stop", in_minutes(endpoint.inactive_timeout)), ("Created", at(endpoint.created_at))]
+    pairs += [("Auto-stop", auto_stop(endpoint.inactive_timeout)), ("Created", at(endpoint.created_at))]
     if reason is not None and reason.log_tail:
         pairs += [("Engine log", reason.log_tail[0]), *(("", line) for line in reason.log_tail[1:])]
     return pairs
+
+
+def auto_stop(minutes: int | None) -> str:
+    """The timeout that was asked for; no server acts on it yet."""
+    return f"{in_minutes(minutes)} (recorded; not in force yet)" if minutes else in_minutes(minutes)
 
 
 def ready_replicas(endpoint: Endpoint) -> int:
@@ -76,7 +85,7 @@ def hardware_row(hardware: Hardware) -> tuple[str, ...]:
         hardware.id,
         specs.gpu_type,
         str(specs.gpu_count),
-        f"{specs.gpu_memory:g} GB",
+        f"{specs.gpu_memory:g}",
         dollars_a_minute(hardware.pricing.cents_per_minute),
         hardware.availability.status,
     )
@@ -115,14 +124,17 @@ def weights(model: Model) -> str:
     return f"absent ({size})" if download.state == "absent" and size else download.state
 
 
-def key_row(key: ApiKey) -> tuple[str, ...]:
-    """A line of the list of keys."""
+def key_row(key: ApiKey, current: str) -> tuple[str, ...]:
+    """A line of the list of keys; ``current`` is the id of the key in use."""
     expires = "never" if key.expires_at is None else at(key.expires_at)
     revoked = "-" if key.revoked_at is None else at(key.revoked_at)
-    return (key.id, key.owner, key.role, at(key.created_at), expires, revoked)
+    return (key.id, key.owner, key.role, at(key.created_at), expires, revoked, "this key" if key.id == current else "-")
 
 
-def event_line(event: Event) -> str:
-    """One event as a line."""
-    about = " ".join(part for part in (event.endpoint_id, event.replica_id) if part)
-    return "  ".join(part for part in (at(event.at), event.kind, event.actor, about, event.reason) if part)
+def event_line(event: Event, *, of_one: bool) -> str:
+    """One event as a line; with ``of_one`` all events are of one endpoint, which then goes without saying."""
+    about = " ".join(part for part in (None if of_one else event.endpoint_id, event.replica_id) if part)
+    what = event.reason
+    if event.kind == "endpoint.state" and {"from", "to"} <= event.data.keys():
+        what = f"{event.data['from']} -> {event.data['to']}: {event.reason}"
+    return "  ".join(part for part in (at(event.at), event.kind, event.actor, about, what) if part)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from roost.client.errors import ApiError, ClientError, ConnectionFailed
+from roost.client.errors import ApiError, ClientError, ConnectionFailed, NoKeyKnown, NoServerKnown
 from roost.domain.errors import RoostError, ServerUnreachable
 
 
@@ -65,9 +65,18 @@ def explain(error: CommandFailed | Interrupted | ClientError | RoostError) -> Re
     if isinstance(error, ApiError):
         wanted = error.request_id is not None and error.status >= 500 and error.request_id not in error.message
         about = f" (request {error.request_id})" if wanted else ""
-        return Report(f"Error: {error.message}{about}", code_of_status(error.status))
-    code = ExitCode.UNREACHABLE if isinstance(error, ConnectionFailed | ServerUnreachable) else ExitCode.ERROR
+        return Report(f"Error: {in_commands(error.message)}{about}", code_of_status(error.status))
+    code = ExitCode.ERROR
+    if isinstance(error, ConnectionFailed | ServerUnreachable | NoServerKnown):
+        code = ExitCode.UNREACHABLE
+    elif isinstance(error, NoKeyKnown):
+        code = ExitCode.DENIED
     return Report(f"Error: {error.message}", code)
+
+
+def in_commands(message: str) -> str:
+    """A sentence of the API with its requests named as commands; other sentences stay as they are."""
+    return message.replace("GET /v1/models lists", "`roost models list` shows")
 
 
 def code_of_status(status: int) -> ExitCode:

@@ -28,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Dedicated LLM endpoints on your own machines.",
     epilog="Commands find their server by --base-url and --api-key, then ROOST_BASE_URL and ROOST_API_KEY, then the "
     "credentials that `roost serve` leaves in its home.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import typer
@@ -46,12 +46,28 @@ class Output:
         sys.stdout.write(printable(text, keep="\n\t") if self.interactive else text)
         sys.stdout.flush()
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-        """Print rows under headings; ``empty`` is said on stderr when there are none."""
+    def text(self, text: str) -> None:
+        """Print one piece of result: one line into a pipe, at a terminal broken between words and never within one."""
+        if self.interactive:
+            for line in _broken(printable(text)):
+                typer.echo(line)
+        else:
+            self.line(text)
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()
+    ) -> None:
+        """Print rows under headings; ``empty`` is said on stderr when there are none.
+
+        Cells are never broken, so that they can be copied. A terminal too narrow for all columns gets fewer: those in
+        ``spare`` are left out, the first one first, and named on stderr.
+        """
         if not rows:
             self.note(empty)
         elif self.interactive:
-            _print_rich_table(columns, rows)
+            left_out = _print_rich_table(columns, rows, spare)
+            if left_out:
+                self.note(f"Too narrow for {', '.join(left_out)}: widen the terminal, or see --json.")
         else:
             for text in aligned([list(columns), *rows]):
                 typer.echo(text)
@@ -81,15 +97,50 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _print_rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _broken(text: str) -> list[str]:
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    width = get_terminal_size().columns
+    return wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def table_width(widths: Mapping[str, int]) -> int:
+    """How wide a table with columns of these widths is at a terminal: three blanks between, one at each edge."""
+    return sum(widths.values()) + 3 * (len(widths) - 1) + 2
+
+
+def fitting(widths: Mapping[str, int], spare: Sequence[str], room: int) -> list[str]:
+    """The columns that are shown in ``room`` characters, in their order; ``widths`` are those of their cells.
+
+    Those in ``spare`` are left out one after the other until the rest fits; the others stay even if they do not.
+    """
+    shown = dict(widths)
+    for column in spare:
+        if table_width(shown) <= room:
+            break
+        shown.pop(column, None)
+    return list(shown)
+
+
+def _print_rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> tuple[str, ...]:
+    """Print it, and return the columns that were left out."""
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [dict(zip(columns, map(printable, row), strict=True)) for row in rows]
+    widths = {column: max(cell_len(text) for text in (column, *(row[column] for row in cells))) for column in columns}
+    console = Console(file=sys.stdout)
+    shown = fitting(widths, spare, console.width)
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell), style=STATE_STYLES.get(cell, "")) for cell in row))
-    Console(file=sys.stdout).print(table)
+    for column in shown:
+        # What does not fit runs over the edge: a terminal joins it again when it is copied.
+        table.add_column(column, no_wrap=True, min_width=widths[column])
+    for row in cells:
+        table.add_row(*(Text(row[column], style=STATE_STYLES.get(row[column], "")) for column in shown))
+    console.width = max(console.width, table_width({column: widths[column] for column in shown}))
+    console.print(table)
+    return tuple(column for column in columns if column not in shown)

@@ -45,6 +45,8 @@ class World:
     transport: httpx.BaseTransport | None = None
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
+    patience_s: float = 1.0
+    """How long a command waits for the first of an answer, in seconds, before it says why there is none."""
 
 
 class Session:
@@ -57,16 +59,22 @@ class Session:
         self.out = Output()
         self.sleep = world.sleep
         self.monotonic = world.monotonic
+        self.patience_s = world.patience_s
 
     @property
     def client(self) -> Roost:
         """The client, made at the first use. Raises ``NotConfigured`` when no server is known."""
         if self._client is None:
-            from roost.client.sync import Roost
-
-            base_url, api_key, home = self._flags
-            self._client = Roost(base_url, api_key, home=home, transport=self._world.transport, sleep=self._world.sleep)
+            self._client = self.connect()
         return self._client
+
+    def connect(self, timeout_s: float = 60.0) -> Roost:
+        """Another client, which the caller closes; ``timeout_s`` is without a byte. Raises ``NotConfigured``."""
+        from roost.client.sync import Roost
+
+        base_url, api_key, home = self._flags
+        world = self._world
+        return Roost(base_url, api_key, home=home, timeout=timeout_s, transport=world.transport, sleep=world.sleep)
 
     def close(self) -> None:
         """Close the client's connections, if it was used."""

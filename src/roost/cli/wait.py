@@ -94,6 +94,12 @@ def condition(endpoint: Endpoint) -> str:
     return " · ".join(parts)
 
 
+def queued_hint(endpoint: Endpoint) -> str | None:
+    """What helps an endpoint that is on its way to STARTED and cannot get on; None when there is nothing to do."""
+    reason = endpoint.state_reason
+    return reason.hint or None if reason is not None and endpoint.state in ("PENDING", "STARTING") else None
+
+
 def failure_lines(endpoint: Endpoint) -> tuple[str, ...]:
     """What helps to mend an endpoint in ERROR: the hint and the engine's last words."""
     reason = endpoint.state_reason

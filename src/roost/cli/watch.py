@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roost.cli.failure import CommandFailed, ExitCode, Interrupted
 from roost.cli.output import Output
 from roost.cli.session import Session
-from roost.cli.wait import Outcome, Target, failure_lines, next_wait_step, on_its_way
+from roost.cli.wait import Outcome, Target, failure_lines, next_wait_step, on_its_way, queued_hint
 
 if TYPE_CHECKING:
     from roost.client.requests import Answer
@@ -45,11 +45,16 @@ def _poll(
 ) -> Answer[Endpoint]:
     started = session.monotonic()
     moved = False
+    told: set[str] = set()
     while True:
         waited = session.monotonic() - started
         moved = moved or on_its_way(answer.value, target)
         step = next_wait_step(answer.value, target, moved=moved, waited_s=waited)
         progress.show(step.line, step.key)
+        hint = queued_hint(answer.value) if step.outcome is Outcome.GOES_ON and target == "STARTED" else None
+        if hint is not None and hint not in told:
+            told.add(hint)
+            progress.say(f"Hint: {hint}")
         if step.outcome is Outcome.REACHED:
             return answer
         if step.outcome is not Outcome.GOES_ON:
@@ -110,6 +115,17 @@ class ProgressLine:
     ) -> None:
         if self._status is not None:
             self._status.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays, above the one that is overwritten."""
+        if self._status is not None:
+            from rich.text import Text
+
+            from roost.cli.output import printable
+
+            self._status.console.print(Text(printable(line)))
+        else:
+            self._out.note(line)
 
     def show(self, line: str, key: str) -> None:
         """Show ``line``; ``key`` says whether it is news."""

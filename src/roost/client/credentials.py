@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from roost.client.errors import NotConfigured
+from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
 from roost.config import client_environment, home_dir
 
 _REMEDY = "stop the server and start it with `roost serve --new-key`."
@@ -46,7 +46,7 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
     """The credentials from arguments, else environment, else ``credentials.json`` of the home.
 
     An explicit ``home`` means the server of that home: the environment is then not asked.
-    Raises ``NotConfigured`` saying what to do.
+    Raises ``NotConfigured`` (of these ``NoServerKnown`` and ``NoKeyKnown``) saying what to do.
     """
     if home is None:
         env_url, env_key = client_environment()
@@ -57,7 +57,7 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
     stored = None if base_url and api_key else read(path)
     chosen = choose(base_url, api_key, stored)
     if chosen is None:
-        raise NotConfigured(_advice(base_url, path, there=stored is not None))
+        raise _missing(base_url, path, there=stored is not None)
     _check(chosen)
     return chosen
 
@@ -84,11 +84,11 @@ def _same(one: str, other: str) -> bool:
     return (first.scheme, first.netloc) == (second.scheme, second.netloc)
 
 
-def _advice(base_url: str | None, path: Path, *, there: bool) -> str:
+def _missing(base_url: str | None, path: Path, *, there: bool) -> NotConfigured:
     if base_url is not None:
         why = f"{path} is for another server" if there else f"there is no {path}"
-        return f"No API key for {base_url} ({why}): set ROOST_API_KEY or give --api-key."
-    return (
+        return NoKeyKnown(f"No API key for {base_url} ({why}): set ROOST_API_KEY or give --api-key.")
+    return NoServerKnown(
         f"No server is known (there is no {path}): start one with `roost serve`, "
         "or set ROOST_BASE_URL and ROOST_API_KEY."
     )

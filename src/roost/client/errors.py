@@ -15,6 +15,14 @@ class NotConfigured(ClientError):
     """No server is named anywhere, or what names it cannot be read."""
 
 
+class NoServerKnown(NotConfigured):
+    """Neither the arguments, nor the environment, nor the home names a server."""
+
+
+class NoKeyKnown(NotConfigured):
+    """A server is named, and no key for it."""
+
+
 class ConnectionFailed(ClientError):
     """The server could not be reached, or the connection broke before an answer was complete."""
 

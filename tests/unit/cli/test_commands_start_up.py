@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from roost import __version__
 from roost.cli.failure import CommandFailed, ExitCode, Interrupted, code_of_status, explain
 from roost.cli.main import app
-from roost.client.errors import ApiError, ConnectionFailed, NotConfigured
+from roost.client.errors import ApiError, ConnectionFailed, NoKeyKnown, NoServerKnown, NotConfigured
 from roost.domain.errors import InvalidSettings
 
 HEAVY = ("pydantic", "httpx", "fastapi", "starlette", "sqlalchemy", "rich", "uvicorn", "structlog")
@@ -53,7 +53,7 @@ def test_the_help_of_a_group_imports_no_client_and_no_server(tmp_path: Path) -> 
 
 def test_an_expected_failure_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     result = roost("endpoints", "list", home=tmp_path)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (6, "")
     assert result.stderr.startswith("Error: No server is known")
     assert len(result.stderr.splitlines()) == 1
 
@@ -63,6 +63,12 @@ def test_an_unreachable_server_ends_with_6(tmp_path: Path) -> None:
     result = roost("whoami", "--base-url", "http://127.0.0.1:1/v1", "--api-key", "k", home=tmp_path)
     assert result.returncode == 6
     assert result.stderr.startswith("Error: Cannot reach the server at http://127.0.0.1:1/v1")
+
+
+def test_a_missing_key_ends_with_4(tmp_path: Path) -> None:
+    result = roost("endpoints", "list", "--base-url", "http://127.0.0.1:1/v1", home=tmp_path)
+    assert result.returncode == 4
+    assert result.stderr.startswith("Error: No API key for http://127.0.0.1:1/v1")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -85,6 +91,22 @@ def test_the_help_of_a_lazy_command_is_its_own() -> None:
     code, text, _ = run("serve", "--help")
     assert code == 0
     assert "--port" in text
+
+
+@pytest.mark.parametrize("command", ["", "endpoints", "endpoints create", "chat", "keys list", "serve", "demo"])
+def test_the_short_form_of_help_is_known_everywhere(command: str) -> None:
+    assert run(*command.split(), "-h") == run(*command.split(), "--help")
+    assert run(*command.split(), "-h")[0] == 0
+
+
+def test_the_usage_of_chat_writes_its_arguments_as_the_others_do() -> None:
+    assert "ENDPOINT" in run("endpoints", "retrieve", "-h")[1].splitlines()[0]
+    assert run("chat", "-h")[1].splitlines()[0].endswith("{ENDPOINT} [MESSAGE]")
+
+
+def test_the_help_does_not_promise_auto_stop() -> None:
+    text = " ".join(run("endpoints", "create", "-h")[1].split())
+    assert "not in force yet" in text
 
 
 @pytest.mark.parametrize(
@@ -123,7 +145,7 @@ def test_groups_list_their_commands(group: str, commands: str) -> None:
         ("endpoints retrieve", "--json"),
         ("endpoints delete", "--json"),
         ("endpoints availability-zones", "--json"),
-        ("chat", "--system --temperature --max-tokens"),
+        ("chat", "--system --temperature --max-tokens --json"),
         ("events", "--endpoint --follow --json"),
     ],
 )
@@ -147,6 +169,8 @@ def test_an_unknown_command_is_a_mistake_of_usage() -> None:
         (Interrupted("Goes on."), 130, "Goes on."),
         (ConnectionFailed("Gone."), 6, "Error: Gone."),
         (NotConfigured("Where?"), 1, "Error: Where?"),
+        (NoServerKnown("Where?"), 6, "Error: Where?"),
+        (NoKeyKnown("Who?"), 4, "Error: Who?"),
         (InvalidSettings("port?"), 1, "Error: port?"),
         (ApiError("No key.", status=401), 4, "Error: No key."),
         (ApiError("Broken.", status=500, request_id="req-2"), 1, "Error: Broken. (request req-2)"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.cli.format import at, dollars_a_minute, in_bytes, in_minutes
-from roost.cli.output import Output, aligned, printable
+from roost.cli.output import Output, aligned, fitting, printable, table_width
 from roost.cli.watch import ProgressLine
 
 
@@ -39,16 +39,64 @@ def test_a_table_into_a_pipe_is_aligned_text() -> None:
     assert err.getvalue() == ""
 
 
-def test_a_table_at_a_terminal_keeps_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+def shown(text: str) -> list[list[str]]:
+    """The rows of a table at a terminal, without its colours, blank lines and rule."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    return [line.split() for line in lines if line.strip(" ─")]
+
+
+ID = "endpoint-" + "0123456789" * 4
+ROW = ((ID, "owner/model-" + "x" * 40, "[red]x", "12"),)
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"), [(160, [0, 1, 2, 3]), (100, [0, 2, 3]), (62, [0, 2]), (61, [0, 2]), (20, [0, 2])]
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_every_cell_whole(
+    monkeypatch: pytest.MonkeyPatch, columns: int, kept: list[int]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
-    long = "endpoint-" + "0123456789" * 4
+    headings = ("ID", "NAME", "STATE", "SIZE")
+    with streams(Terminal) as (out, err):
+        Output().table(headings, ROW, empty="none", spare=("NAME", "SIZE"))
+    assert shown(out.getvalue()) == [[headings[index] for index in kept], [ROW[0][index] for index in kept]]
+    missing = [name for index, name in enumerate(headings) if index not in kept]
+    assert err.getvalue() == (
+        f"Too narrow for {', '.join(missing)}: widen the terminal, or see --json.\n" if missing else ""
+    )
+
+
+@given(
+    st.dictionaries(st.text(alphabet="ABCDEF", min_size=1), st.integers(1, 60), min_size=1),
+    st.integers(1, 200),
+    st.data(),
+)
+def test_no_column_is_left_out_in_vain(widths: dict[str, int], room: int, data: st.DataObject) -> None:
+    spare = data.draw(st.lists(st.sampled_from(sorted(widths)), unique=True, max_size=len(widths) - 1))
+    kept = fitting(widths, spare, room)
+    left_out = [name for name in spare if name not in kept]
+    assert left_out == spare[: len(left_out)]
+    assert kept == [name for name in widths if name not in left_out]
+    assert table_width({name: widths[name] for name in kept}) <= room or left_out == spare
+    if left_out:
+        assert table_width({name: widths[name] for name in (*kept, left_out[-1])}) > room
+
+
+def test_text_is_broken_between_words_at_a_terminal_and_not_at_all_into_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = f"2026-11-24  {ID}  a reason of some-what more words than fit"
     with streams(Terminal) as (out, _):
-        Output().table(("ID", "STATE"), [(long, "[red]x")], empty="none")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
-    assert "[red]x" in text
-    assert max(len(line) for line in text.splitlines()) <= 40
-    assert "".join(line.split()[0] for line in text.splitlines()[3:] if line.strip()) == long
+        Output().text(text)
+    lines = out.getvalue().splitlines()
+    assert len(lines) > 1
+    assert [word for line in lines for word in line.split()] == text.split()
+    assert [line for line in lines if len(line) > 40 and line.split() != [ID]] == []
+    with streams(io.StringIO) as (out, _):
+        Output().text(text)
+    assert out.getvalue() == f"{text}\n"
 
 
 def test_an_empty_table_leaves_stdout_alone() -> None:
@@ -133,6 +181,14 @@ def test_progress_at_a_terminal_overwrites_its_line(monkeypatch: pytest.MonkeyPa
     _, _, after = err.getvalue().rpartition("warming")
     assert "\x1b[2K" in after
     assert "\x1b[?25h" in after
+
+
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_what_progress_says_stays(monkeypatch: pytest.MonkeyPatch, kind: type[io.StringIO]) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with streams(kind) as (_, err), ProgressLine(Output()) as progress:
+        progress.say("Hint: [b]wait[/b]")
+    assert "Hint: [b]wait[/b]\n" in err.getvalue()
 
 
 def test_progress_into_a_log_is_a_line_for_each_piece_of_news() -> None:

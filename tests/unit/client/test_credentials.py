@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roost.client.credentials import Credentials, choose, find, read
-from roost.client.errors import NotConfigured
+from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
 
 STORED = Credentials("http://127.0.0.1:8080/v1", "stored-key")
 
@@ -68,13 +68,13 @@ def test_an_explicit_home_is_asked_instead_of_the_environment(tmp_path: Path, mo
 
 
 def test_nothing_known_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NotConfigured, match=r"roost serve.*ROOST_BASE_URL and ROOST_API_KEY"):
+    with pytest.raises(NoServerKnown, match=r"roost serve.*ROOST_BASE_URL and ROOST_API_KEY"):
         find()
 
 
 def test_a_key_is_never_sent_to_another_server(tmp_path: Path) -> None:
     write(tmp_path, {"base_url": "http://127.0.0.1:8080/v1", "api_key": "secret"})
-    with pytest.raises(NotConfigured, match=r"No API key for http://elsewhere/v1.*another server"):
+    with pytest.raises(NoKeyKnown, match=r"No API key for http://elsewhere/v1.*another server"):
         find("http://elsewhere/v1")
 
 

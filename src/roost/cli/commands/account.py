@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost.cli import describe
+from roost.cli.failure import CommandFailed, ExitCode
 from roost.cli.session import Json, Session
 
 if TYPE_CHECKING:
-    from roost.schemas import Event
+    from roost.client.requests import Answer
+    from roost.schemas import Event, EventList
 
 POLL_S = 1.0
 PAGE = 1000
@@ -40,17 +42,15 @@ def events(
     json: Json = False,
 ) -> None:
     """Show what happened and why, oldest first. With --follow, --json prints one event a line."""
-    from roost.client import requests
-
     last, found = None, []
     while True:
-        answer = session.client.send(requests.list_events(endpoint=endpoint, after=last, limit=PAGE))
+        answer = _page(session, endpoint, last)
         page, raw = answer.value.data, answer.json["data"]
         last = page[-1].sequence if page else last
         if json and not follow:
             found += raw
         else:
-            _print(session, page, raw, json)
+            _print(session, page, raw, json, of_one=endpoint is not None)
         if len(page) == PAGE:
             continue
         if not follow:
@@ -62,6 +62,23 @@ def events(
         session.out.note("No events.")
 
 
-def _print(session: Session, page: list[Event], raw: list[Any], json: bool) -> None:
+def _page(session: Session, endpoint: str | None, after: int | None) -> Answer[EventList]:
+    from roost.client import requests
+    from roost.client.errors import ApiError
+
+    try:
+        return session.client.send(requests.list_events(endpoint=endpoint, after=after, limit=PAGE))
+    except ApiError as error:
+        if endpoint is not None or error.param != "endpoint":
+            raise
+        raise CommandFailed(
+            "This key may read the events of its owner's endpoints only: name one with --endpoint.", code=ExitCode.USAGE
+        ) from error
+
+
+def _print(session: Session, page: list[Event], raw: list[Any], json: bool, *, of_one: bool) -> None:
     for event, as_it_came in zip(page, raw, strict=True):
-        session.out.line(json_lines.dumps(as_it_came, ensure_ascii=False) if json else describe.event_line(event))
+        if json:
+            session.out.line(json_lines.dumps(as_it_came, ensure_ascii=False))
+        else:
+            session.out.text(describe.event_line(event, of_one=of_one))

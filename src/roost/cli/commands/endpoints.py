@@ -34,12 +34,17 @@ class UsageType(StrEnum):
     RESERVED = "reserved"
 
 
+_NO_ENDPOINTS = "No endpoints yet. Create one with `roost endpoints create`."
+
 EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or name of the endpoint.")]
 DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
 MinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
 MaxReplicas = typer.Option("--max-replicas", metavar="N", min=1, help="Maximum number of replicas.")
 AutoStop = typer.Option(
-    "--inactive-timeout", metavar="MINUTES", min=0, help="Minutes without a request until it stops; 0: never."
+    "--inactive-timeout",
+    metavar="MINUTES",
+    min=0,
+    help="Minutes without a request until it stops; 0: never (recorded; not in force yet).",
 )
 InactiveTimeout = Annotated[int | None, AutoStop]
 NoAutoStart = Annotated[bool, typer.Option("--no-auto-start", help="Create it STOPPED.")]
@@ -130,9 +135,13 @@ def list_(
         session.out.json(answer.json)
         return
     rows = [describe.endpoint_row(endpoint) for endpoint in answer.value.data]
-    session.out.table(
-        describe.ENDPOINT_COLUMNS, rows, empty="No endpoints yet. Create one with `roost endpoints create`."
-    )
+    filters = [
+        *(["--mine"] if mine else []),
+        *([f"--type {type.value}"] if type else []),
+        *([f"--usage-type {usage_type.value}"] if usage_type else []),
+    ]
+    none = f"No endpoint matches {' '.join(filters)}." if filters else _NO_ENDPOINTS
+    session.out.table(describe.ENDPOINT_COLUMNS, rows, spare=describe.SPARE_ENDPOINT_COLUMNS, empty=none)
 
 
 def update(
@@ -244,7 +253,9 @@ def _deploy(session: Session, call: Call[Endpoint], model: str) -> Answer[Endpoi
     except ApiError as error:
         if error.param != "hardware":
             raise
-        raise CommandFailed(error.message, lines=_choices(session, model)) from error
+        # The wire message sends its reader to the hardware API; here what that would say follows at once.
+        message, _, _ = error.message.partition(" Please check the hardware API")
+        raise CommandFailed(message, lines=_choices(session, model)) from error
 
 
 def _set_state(
@@ -257,8 +268,13 @@ def _set_state(
     if wait:
         answer = _wait(session, answer, target, timeout)
     elif not json:
-        verb = "start" if target == "STARTED" else "stop"
-        session.out.note(f"Asked {answer.value.id} to {verb}; look with `roost endpoints retrieve {answer.value.id}`.")
+        # The answer still has the state of before, with its reason and hint: they would contradict the request.
+        found, verb = answer.value, "start" if target == "STARTED" else "stop"
+        session.out.line(f"Asked {found.id} to {verb} (it was {found.state}).")
+        session.out.note(
+            f"Look: `roost endpoints retrieve {found.id}`; wait: `roost endpoints {verb} {found.id} --wait`."
+        )
+        return
     _show(session, answer, json)
 
 

@@ -51,7 +51,9 @@ def list_(session: Session, json: Json = False) -> None:
     if json:
         session.out.json(answer.json)
         return
-    session.out.table(describe.KEY_COLUMNS, [describe.key_row(key) for key in answer.value.data], empty="No keys.")
+    current = session.client.whoami().api_key_id
+    rows = [describe.key_row(key, current) for key in answer.value.data]
+    session.out.table(describe.KEY_COLUMNS, rows, spare=describe.SPARE_KEY_COLUMNS, empty="No keys.")
 
 
 def revoke(

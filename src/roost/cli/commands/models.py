@@ -69,7 +69,8 @@ def list_(session: Session, json: Json = False) -> None:
         session.out.json(answer.json)
         return
     rows = [describe.model_row(model) for model in answer.value.data]
-    session.out.table(describe.MODEL_COLUMNS, rows, empty="The catalog is empty. Add a model with `roost models add`.")
+    none = "The catalog is empty. Add a model with `roost models add`."
+    session.out.table(describe.MODEL_COLUMNS, rows, spare=describe.SPARE_MODEL_COLUMNS, empty=none)
 
 
 def pull(session: Session, model: ModelArgument, json: Json = False) -> None:
@@ -80,6 +81,8 @@ def pull(session: Session, model: ModelArgument, json: Json = False) -> None:
         raise CommandFailed(f"The weights of {answer.value.id} could not be fetched: {download.error}")
     if json:
         session.out.json(answer.json)
+    elif answer.value.engine == EXTERNAL:
+        session.out.line(f"Nothing to fetch for {answer.value.id}: a server of yours serves it.")
     else:
         session.out.line(f"The weights of {answer.value.id} are ready.")
 
@@ -148,7 +151,7 @@ def source_of(file: Path | None, source: str | None, member: str | None, sha256:
     if file is not None and source is not None:
         raise CommandFailed("Give --file or --source, not both.", code=ExitCode.USAGE)
     if file is not None:
-        kind, location = "file", str(file.expanduser().absolute())
+        kind, location = "file", _absolute(file)
     elif source is not None:
         kind, location = _split_source(source)
     elif member is not None or sha256 is not None:
@@ -168,7 +171,13 @@ def _split_source(source: str) -> tuple[str, str]:
             f"--source {source!r} must be KIND:LOCATION, such as file:/path/model.gguf or https://host/model.gguf.",
             code=ExitCode.USAGE,
         )
-    return kind, location
+    return kind, _absolute(Path(location)) if kind == "file" else location
+
+
+def _absolute(path: Path) -> str:
+    """The path as the server has to read it: a relative one is meant from where the command runs."""
+    path = path.expanduser()
+    return str(path) if path.is_absolute() else str(path.resolve())
 
 
 def default_engine(*, url: str | None, source: object | None) -> str:
@@ -203,9 +212,13 @@ def _pull(session: Session, model: str) -> Answer[Model]:
     with ProgressLine(session.out) as progress:
         while True:
             download = answer.value.download
-            tenth = int((download.percent or 0) // 10) if download is not None else 10
-            progress.show(describe.weights(answer.value), f"{download.state if download else None}/{tenth}")
-            if download is None or download.state in ("ready", "failed"):
+            if download is None or download.state == "failed" or answer.value.engine == EXTERNAL:
+                return answer
+            # Before the first byte of an unknown size there is no news yet.
+            if download.state != "fetching" or download.done_bytes or download.total_bytes is not None:
+                tenth = int((download.percent or 0) // 10)
+                progress.show(describe.weights(answer.value), f"{download.state}/{tenth}")
+            if download.state == "ready":
                 return answer
             session.sleep(POLL_S)
             answer = session.client.send(requests.retrieve_model(model))
