@@ -52,6 +52,14 @@ class Leftovers:
             self.control.send(signal.SIGKILL)
             self.control.wait(self._patience_s)
 
+    def await_gateways(self, patience_s: float) -> None:
+        """Return when the old gateways have finished their requests, or after ``patience_s`` seconds."""
+        until = time.monotonic() + patience_s
+        for gateway in self.gateways:
+            if not gateway.wait(0):
+                self._say(f"Waiting for the requests of an earlier server's gateway (pid {gateway.pid}).")
+                gateway.wait(max(0.0, until - time.monotonic()))
+
     def bind(self) -> socket.socket:
         """The listening socket, as soon as old gateways have let go of the port.
 

@@ -20,7 +20,7 @@ from typing import Any
 from roost._version import __version__
 from roost.config import Settings
 from roost.domain.errors import InvalidSettings
-from roost.wiring import home, instance, logfiles
+from roost.wiring import home, instance, left_replicas, logfiles
 from roost.wiring.banner import Welcome, banner
 from roost.wiring.child import Child, ChildSpec, StartFailed
 from roost.wiring.leftovers import Leftovers
@@ -126,6 +126,19 @@ class Parent:
             os.close(lifeline_fd)
         if failure is not None:
             raise failure
+        return self._told_end()
+
+    def _told_end(self) -> int:
+        """Say how it ended; the exit code. That the replicas ended is looked up, since a control plane that had to be
+        killed, or never came up, did not end them."""
+        place = self._settings.home
+        left = () if self._keep else left_replicas.running(place)
+        if left:
+            self._options.say(
+                f"The server has stopped, but {left_replicas.counted(len(left))} could not be ended: "
+                f"the next server adopts what runs, `roost stop --home {place}` ends it."
+            )
+            return 1
         self._options.say("Stopped.")
         return 0
 
@@ -223,7 +236,7 @@ class Parent:
             )
             # Only a control plane that lives can end replicas: one that waits for its next try is started now.
             if not await control.settle(self._options.slack_s):
-                self._options.say("The control plane does not come up; replicas may be left for the next server.")
+                self._options.say("The control plane does not come up; replicas may be left.")
         control.finish()
         control.signal(signal.SIGUSR1 if self._keep else signal.SIGTERM)
         if self._keep:

@@ -10,6 +10,7 @@ import stat
 
 from tests.unit.wiring.conftest import Stage
 
+from roost.runtimes.supervision import record
 from roost.wiring.logfiles import MAX_BYTES
 
 
@@ -114,6 +115,27 @@ async def test_a_stop_at_once_kills_what_hangs(stage: Stage) -> None:
     assert await gateway.event() == "gone"
     assert await server.ended() == 0
     assert "The control process does not end; it is killed." in await server.rest()
+
+
+async def test_replicas_that_a_killed_control_plane_left_are_told_of(stage: Stage) -> None:
+    replicas = stage.home / "run" / "replicas"
+    replicas.mkdir(parents=True)
+    (replicas / "replica-1.json").write_text('{"state": "READY"}')
+    (replicas / "replica-2.json").write_text('{"state": "READY"}')
+    supervisor = record.lock(str(replicas / "replica-1.lock"))
+    assert supervisor is not None
+    server, control, gateway = await stage.serving(options={"slack_s": 0.2}, drain_deadline_s=0.1, stop_grace_s=0.1)
+    os.kill(control.pid, signal.SIGSTOP)
+    server.signal(signal.SIGTERM)
+    assert await gateway.event() == "SIGTERM"
+    gateway.order(exit=0)
+    assert await server.ended() == 1
+    said = await server.rest()
+    assert "The control process does not end; it is killed." in said
+    assert "say: The server has stopped, but 1 replica could not be ended" in said
+    assert f"`roost stop --home {stage.home}`" in said
+    assert "Stopped." not in said
+    os.close(supervisor)
 
 
 async def test_usr1_leaves_the_replicas(stage: Stage) -> None:

@@ -25,19 +25,48 @@ def stop(
     ] = False,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")] = False,
 ) -> None:
-    """Stop the server: requests in flight finish first, then its replicas end. Endpoints keep their desired state."""
+    """Stop the server: requests in flight finish first, then its replicas end. Endpoints keep their desired state.
+
+    Without a server, end the replicas that an earlier one left.
+    """
     from roost.config import Settings, home_dir
-    from roost.wiring import instance
+    from roost.wiring import instance, left_replicas
 
     if keep_replicas and now:
         raise CommandFailed("--now ends replicas, --keep-replicas leaves them: give one of the two.")
     place = home_dir(home)
     process = instance.running(Settings(home=place))
     if process is None:
-        raise CommandFailed(f"No server is running from {place}.")
+        end_left(place, Output(), keep_replicas=keep_replicas, now=now)
+        return
     with process:
         process.send(signal_for(keep_replicas=keep_replicas, now=now))
         Waiting(process, Output(), time.monotonic).until_gone()
+    if not keep_replicas and (left := left_replicas.running(place)):
+        raise CommandFailed(f"{left_replicas.counted(len(left))} could not be ended; `roost stop` again ends them.")
+
+
+def end_left(place: Path, out: Output, *, keep_replicas: bool, now: bool) -> None:
+    """End the replicas that a server which is gone left running in ``place``. Raises ``CommandFailed`` when there are
+    none, or when some do not end, or when they are to be kept."""
+    from roost.wiring import left_replicas
+
+    none = f"No server is running from {place}"
+    left = left_replicas.running(place)
+    if not left:
+        raise CommandFailed(f"{none}.")
+    count = left_replicas.counted(len(left))
+    if keep_replicas:
+        raise CommandFailed(f"{none}. What an earlier one left, {count}, keeps running; `roost stop` ends that.")
+    out.note(f"{none}, but an earlier one left {count}: ending that.")
+    try:
+        left_replicas.end(place, out.note, now=now)
+    except KeyboardInterrupt:
+        raise Interrupted("\nThe replicas go on ending; `roost stop --now` ends them at once.") from None
+    still = left_replicas.running(place)
+    if still:
+        raise CommandFailed(f"{left_replicas.counted(len(still))} did not end: {', '.join(still)}.")
+    out.line(f"Ended {count}: {', '.join(left)}.")
 
 
 def signal_for(*, keep_replicas: bool, now: bool) -> signal.Signals:
