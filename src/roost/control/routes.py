@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from roost.domain.model import Model
 from roost.domain.routing import RoutingTable
@@ -16,7 +17,8 @@ from roost.store.base import Store
 class RoutePublisher:
     """The current table and its versions.
 
-    ``model_of`` resolves a model id to its catalog entry (None: unknown). ``refresh`` is called by one task at a time.
+    ``model_of`` resolves a model id to its catalog entry (None: unknown). ``refresh`` is called by one task at a time;
+    ``shut_down`` may be called beside it.
     """
 
     def __init__(self, store: Store, model_of: Callable[[str], Model | None]) -> None:
@@ -46,24 +48,27 @@ class RoutePublisher:
             model = self._model_of(endpoint.spec.model)
             if model is not None and model.engine in names():
                 traits[endpoint.id] = traits_of(model)
-        old = self._table
-        new = RoutingTable(
-            old.installation,
-            old.term,
-            old.version + 1,
-            route_endpoints(endpoints, replicas, traits),
-            route_keys(keys),
-        )
-        same = bool(old.version) and (new.endpoints, new.keys) == (old.endpoints, old.keys)
-        version = old.version if same else new.version
-        serving = {r.id for e in new.endpoints for r in e.replicas if not r.draining}
-        self._drained = {row.id: self._drained.get(row.id, version) for row in replicas if row.id not in serving}
-        if same:
-            return False
+        routes, digests = route_endpoints(endpoints, replicas, traits), route_keys(keys)
         async with self._newer:
-            self._table = new
+            old = self._table
+            same = bool(old.version) and (routes, digests) == (old.endpoints, old.keys)
+            version = old.version if same else old.version + 1
+            serving = {r.id for e in routes for r in e.replicas if not r.draining}
+            self._drained = {row.id: self._drained.get(row.id, version) for row in replicas if row.id not in serving}
+            if same:
+                return False
+            self._table = replace(old, version=version, endpoints=routes, keys=digests)
             self._newer.notify_all()
         return True
+
+    async def shut_down(self) -> None:
+        """Publish that the server is shutting down: gateways refuse what they would hold. It holds for all later
+        versions of the term; a second call changes nothing."""
+        async with self._newer:
+            old = self._table
+            if not old.shutting_down:
+                self._table = replace(old, version=old.version + 1, shutting_down=True)
+                self._newer.notify_all()
 
     def drained_at(self, replica_id: str) -> int | None:
         """The first version of this term in which the replica gets no new requests; None while it still does."""

@@ -64,13 +64,18 @@ class RouteKey:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """A complete snapshot. ``epoch`` is ``[installation id, term]``: a table of a higher term always wins."""
+    """A complete snapshot. ``epoch`` is ``[installation id, term]``: a table of a higher term always wins.
+
+    ``shutting_down``: the server is going away for good, so that requests must be refused and not held; within a term
+    it never becomes False again.
+    """
 
     installation: str
     term: int
     version: int
     endpoints: tuple[RouteEndpoint, ...] = ()
     keys: tuple[RouteKey, ...] = ()
+    shutting_down: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON-serialisable values."""
@@ -80,6 +85,7 @@ class RoutingTable:
             "version": self.version,
             "endpoints": [_endpoint_to_dict(endpoint) for endpoint in self.endpoints],
             "keys": [{name: getattr(key, name) for name in RouteKey.__slots__} for key in self.keys],
+            "shutting_down": self.shutting_down,
         }
 
     @classmethod
@@ -94,13 +100,15 @@ class RoutingTable:
             version=data["version"],
             endpoints=tuple(_endpoint_from_dict(item) for item in data["endpoints"]),
             keys=tuple(RouteKey(**_known(RouteKey, item)) for item in data["keys"]),
+            shutting_down=data.get("shutting_down") is True,
         )
 
     def newer_than(self, other: RoutingTable | None) -> bool:
         """Whether this table replaces ``other``."""
         if other is None or self.installation != other.installation:
             return True
-        return (self.term, self.version) > (other.term, other.version)
+        # A gateway starts with the last table on disk, but without its `shutting_down`: the same one may bring it back.
+        return (self.term, self.version, self.shutting_down) > (other.term, other.version, other.shutting_down)
 
 
 def _known(kind: type, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,13 @@ EXPIRED_KEY = Refusal(401, "The authentication failed: this API key has expired.
 NO_MODEL = Refusal(
     400, "model is required: the id or the name of a deployment, as a string.", "missing_field", param="model"
 )
+SHUTTING_DOWN = Refusal(
+    503,
+    "The server is shutting down; try again when it is back.",
+    "shutting_down",
+    retry_after=5.0,
+    should_retry=True,
+)
 DEFAULT_ETA_S = 60.0
 """Assumed time to readiness when none is known."""
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class Link:
         found = self._file.load()
         if found is not None:
             table, at = found
-            self._gateway.apply(table)
+            # What shut down was the server before this one; if it is still at it, it will say so again.
+            self._gateway.apply(replace(table, shutting_down=False))
             self._gateway.confirmed_at = at
             self._saved = True
 

@@ -194,7 +194,7 @@ class Exchange:
     def _again(self) -> None:
         refusal = self._gateway.refusal(self.book)
         if refusal is not None:
-            # The endpoint has gone or stopped meanwhile: nothing would ever take this out of the queue.
+            # The endpoint has gone or stopped meanwhile, or the server stops: it would wait in the queue in vain.
             self.refuse(refusal)
             return
         self._gateway.cells[counters.RETRIES] += 1

@@ -69,6 +69,8 @@ class Gateway:
         self.confirmed_at: float | None = None
         """When (epoch seconds) the control plane last confirmed the table; None before there is one."""
         self.draining = False
+        self.shutting_down = False
+        """Whether the table says that the server is shutting down."""
         self.empty = asyncio.Event()
         """Set while draining once no client is left."""
         self.too_large = Refusal(
@@ -122,12 +124,9 @@ class Gateway:
         if not table.newer_than(self.books.table):
             return False
         gone = self.books.apply(table)
+        self.shutting_down = table.shutting_down
         self._known.clear()
-        for book in gone:
-            for exchange in list(book.held):
-                book.held.popleft()
-                exchange.refuse(admission.unknown_model(book.route.id))
-        for book in list(self.books.endpoints.values()):
+        for book in [*gone, *self.books.endpoints.values()]:
             self._serve_held(book)
         if self.books.unreadable:
             log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
@@ -137,14 +136,16 @@ class Gateway:
 
     def refusal(self, book: EndpointBook) -> Refusal | None:
         """Why the endpoint takes no requests now; None when it does."""
+        if self.shutting_down:
+            return admission.SHUTTING_DOWN
         if self.books.endpoints.get(book.route.id) is not book:
             return admission.unknown_model(book.route.id)
         return None if book.route.accepting else admission.not_accepting(book.route)
 
     def _serve_held(self, book: EndpointBook) -> None:
-        if not book.route.accepting:
-            while book.held:
-                book.held.popleft().refuse(admission.not_accepting(book.route))
+        refusal = self.refusal(book) if book.held else None
+        while refusal is not None and book.held:
+            book.held.popleft().refuse(refusal)
         while book.held and book.held[0].resume():
             pass
 
@@ -179,6 +180,9 @@ class Gateway:
         key = request.key
         if key is None:
             front.reply(request, 204, b"", headers=b"allow: POST, OPTIONS\r\n")
+            return
+        if self.shutting_down:
+            front.answer(request, admission.SHUTTING_DOWN)
             return
         pieces = request.body
         raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -24,7 +24,7 @@ METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 def ready(gateway: Gateway, front: Front, request: Request) -> None:
-    """Answer /readyz: 200 with a table that is fresh enough and while not draining, else 503 and why."""
+    """Answer /readyz: 200 with a table that is fresh enough, else 503 and why; 503 too while it or the server goes."""
     table, link = gateway.books.table, gateway.link
     age = max(0.0, gateway.wall() - gateway.confirmed_at) if gateway.confirmed_at is not None else None
     reason = None
@@ -32,6 +32,8 @@ def ready(gateway: Gateway, front: Front, request: Request) -> None:
         reason = "draining"
     elif table is None:
         reason = "no routing table yet"
+    elif table.shutting_down:
+        reason = "the server is shutting down"
     elif age is None or age > gateway.settings.max_staleness_s:
         reason = "the routing table is stale: the control plane has been away too long"
     body = {

@@ -131,24 +131,8 @@ async def test_an_answer_too_deep_to_be_shaped_ends_in_the_envelope(world: World
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=2)
 NAMES = st.sampled_from(
     [
-        "choices",
-        "index",
-        "delta",
-        "logprobs",
-        "content",
-        "top_logprobs",
-        "token",
-        "tool_calls",
-        "function",
-        "arguments",
-        "text",
-        "role",
-        "usage",
-        "object",
-        "error",
-        "message",
-        "code",
-        "finish_reason",
+        *("choices", "index", "delta", "logprobs", "content", "top_logprobs", "token", "tool_calls", "function"),
+        *("arguments", "text", "role", "usage", "object", "error", "message", "code", "finish_reason"),
         "completion_tokens",
     ]
 )
