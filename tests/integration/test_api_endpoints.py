@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.unit.services.office import Office, make_node
 from roost.domain.lifecycle import State
 from roost.store.base import StatusChange
 from roost.testing.builders import secret_of
+from roost.wiring.applied_writes import AppliedWrites
 
 
 @pytest.fixture
@@ -329,21 +331,34 @@ async def test_identical_creates_and_retries_of_answered_ones_make_two(office: O
     assert len(await office.store.endpoints()) == 3
 
 
+@pytest.mark.parametrize("moment", ["asked", "applying", "http.response.start", "http.response.body"])
 async def test_a_retry_of_a_create_whose_client_hung_up_finds_it(
-    office: Office, app: FastAPI, http: httpx.AsyncClient
+    office: Office, app: FastAPI, http: httpx.AsyncClient, moment: str
 ) -> None:
     body = json.dumps(CREATE).encode()
     incoming = [{"type": "http.request", "body": body, "more_body": False}]
+    gone = asyncio.Event()
+
+    def reach(now: str) -> None:
+        if now == moment:
+            gone.set()
 
     async def receive() -> Message:
-        return incoming.pop() if incoming else {"type": "http.disconnect"}
+        if incoming:
+            return incoming.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
-        """Goes nowhere."""
+        reach(message["type"])
+
+    async def applied() -> None:
+        reach("applying")
 
     headers = [(b"authorization", f"Bearer {secret_of(1)}".encode())]
     scope = {"type": "http", "method": "POST", "path": "/v1/endpoints", "query_string": b"", "headers": headers}
-    await app(scope, receive, send)
+    reach("asked")
+    await AppliedWrites(app, applied)(scope, receive, send)
     (lost,) = await office.store.endpoints()
 
     retry = {"x-stainless-retry-count": "1"}

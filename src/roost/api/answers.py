@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from fastapi import Response
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from roost.domain.errors import RoostError
 from roost.web.errors import body_of, error_body, status_of, type_of
 
 JSON = "application/json"
 
+TURNS = 3
+"""Turns of the event loop that a hang-up which has reached this machine takes to be seen: read, closed, told."""
+
 
 def answer(document: BaseModel, status: int = 200) -> Response:
     """``document`` as the response's body."""
     return Response(document.model_dump_json(), status, media_type=JSON)
+
+
+class Delivery(Response):
+    """``document`` as the response's body; ``delivered`` is awaited after its last byte was sent.
+
+    The response is still open to the server then, so that ``Request.is_disconnected`` tells whether the client was
+    there to the end: of a response that has ended, it says "disconnected" in any case.
+    """
+
+    def __init__(self, document: BaseModel, delivered: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(document.model_dump_json(), media_type=JSON)
+        self._delivered = delivered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        await self._delivered()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def bare_array(documents: Sequence[BaseModel]) -> Response:

@@ -23,21 +23,22 @@ Gone = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request to create. ``fingerprint`` stands for the body; ``is_retry`` is the client's own word that it asked
-    before; ``idempotency_key`` the client's name for the wish, if it has one."""
+    """One request to create. ``fingerprint`` stands for the body; ``attempt`` is the client's own word how often it
+    asked before; ``idempotency_key`` the client's name for the wish, if it has one."""
 
     key_id: str
     fingerprint: str
-    is_retry: bool
+    attempt: int
     idempotency_key: str | None
     gone: Gone
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Create:
+    """``ask`` is the latest request that means it: the one whose answer counts."""
+
     ask: Ask
     at: datetime
-    gone: Gone
     task: asyncio.Task[str]
 
 
@@ -52,9 +53,10 @@ class RecentCreates:
         """The id of the endpoint that ``ask`` means, and whether it is a new one.
 
         A repeated ``Idempotency-Key`` means the first one's endpoint. Without it, a retry means a create of the same
-        key and body that is under way or done, and whose client had hung up before it was answered; each is given out
-        once. Otherwise ``create`` makes a new one, and goes on when the client hangs up. Raises what ``create``
-        raises, and ``BadRequest`` for an ``Idempotency-Key`` that came with another body before.
+        key and body whose answer has not arrived: its client has hung up, or this is a later attempt (a hang-up is
+        noticed late). Of several, each retry gets its own. Otherwise ``create`` makes a new one, and goes on when the
+        client hangs up. Raises what ``create`` raises, and ``BadRequest`` for an ``Idempotency-Key`` that came with
+        another body before.
         """
         since = self.now() - WINDOW
         self._creates = [entry for entry in self._creates if entry.at >= since]
@@ -62,15 +64,18 @@ class RecentCreates:
         if earlier is not None:
             return await asyncio.shield(earlier.task), False
         task = asyncio.create_task(create())
-        entry = _Create(ask, self.now(), ask.gone, task)
+        entry = _Create(ask, self.now(), task)
         self._creates.append(entry)
         task.add_done_callback(partial(self._ended, entry))
         return await asyncio.shield(task), True
 
     async def answered(self, ask: Ask, endpoint_id: str) -> None:
-        """The answer to ``ask`` is about to be written: unless the client has hung up, no retry will ask for it."""
+        """The answer to ``ask`` has been written to its last byte: unless the client has hung up, or a retry has taken
+        over, no retry will ask for it."""
         if not await ask.gone():
-            self._creates = [e for e in self._creates if e.ask.idempotency_key or not _made(e, endpoint_id)]
+            self._creates = [
+                e for e in self._creates if e.ask.idempotency_key or e.ask is not ask or not _made(e, endpoint_id)
+            ]
 
     def forget(self, endpoint_id: str) -> None:
         """The endpoint was deleted: no later request means it."""
@@ -87,17 +92,20 @@ class RecentCreates:
                     code="idempotency_key_reused",
                 )
             return named
-        if not ask.is_retry:
+        if ask.attempt == 0:
             return None
-        for entry in mine:
-            if entry.ask.fingerprint != ask.fingerprint or entry.ask.idempotency_key is not None:
-                continue
-            gone = entry.gone
-            # Looked at again after the wait: another retry may have taken it meanwhile.
-            if await gone() and entry.gone is gone:
-                entry.gone = ask.gone
+        same = [e for e in mine if e.ask.fingerprint == ask.fingerprint and e.ask.idempotency_key is None]
+        for entry in same:
+            last = entry.ask
+            # Looked at again after the wait: it may have been answered, or taken by another retry, meanwhile.
+            if await last.gone() and entry.ask is last and entry in self._creates:
+                entry.ask = ask
                 return entry
-        return None
+        # None is known to be lost. Attempts count up, so one that is not later repeats something else.
+        taken = next((e for e in same if e.ask.attempt < ask.attempt and e in self._creates), None)
+        if taken is not None:
+            taken.ask = ask
+        return taken
 
     def _ended(self, entry: _Create, task: asyncio.Task[str]) -> None:
         # Nothing was made: the next request, retry or not, tries anew.

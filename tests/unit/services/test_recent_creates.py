@@ -23,7 +23,7 @@ class Client:
     async def gone(self) -> bool:
         return self.is_gone
 
-    def ask(self, body: str = "body", *, retry: bool = False, named: str | None = None, key: str = "key-1") -> Ask:
+    def ask(self, body: str = "body", *, retry: int = 0, named: str | None = None, key: str = "key-1") -> Ask:
         return Ask(key, body, retry, named, self.gone)
 
 
@@ -80,32 +80,32 @@ async def test_a_retry_of_an_answered_create_makes_another(recent: RecentCreates
     client = Client()
     await answered(recent, client.ask(), maker)
 
-    assert await answered(recent, client.ask(retry=True), maker) == ("endpoint-2", True)
+    assert await answered(recent, client.ask(retry=1), maker) == ("endpoint-2", True)
 
 
 async def test_a_retry_of_an_unanswered_create_means_it_once(recent: RecentCreates, maker: Maker) -> None:
     await answered(recent, Client(is_gone=True).ask(), maker)
     back = Client()
 
-    assert await answered(recent, back.ask(retry=True), maker) == ("endpoint-1", False)
-    assert await answered(recent, back.ask(retry=True), maker) == ("endpoint-2", True)
+    assert await answered(recent, back.ask(retry=1), maker) == ("endpoint-1", False)
+    assert await answered(recent, back.ask(retry=1), maker) == ("endpoint-2", True)
 
 
 async def test_a_retry_that_is_lost_too_leaves_it_for_the_next(recent: RecentCreates, maker: Maker) -> None:
     lost = Client(is_gone=True)
     await answered(recent, lost.ask(), maker)
-    await answered(recent, lost.ask(retry=True), maker)
+    await answered(recent, lost.ask(retry=1), maker)
 
-    assert await answered(recent, Client().ask(retry=True), maker) == ("endpoint-1", False)
+    assert await answered(recent, Client().ask(retry=1), maker) == ("endpoint-1", False)
 
 
-@pytest.mark.parametrize("change", [{"body": "other"}, {"key": "key-2"}, {"retry": False}])
+@pytest.mark.parametrize("change", [{"body": "other"}, {"key": "key-2"}, {"retry": 0}])
 async def test_only_a_retry_of_the_same_body_and_key(
     recent: RecentCreates, maker: Maker, change: dict[str, Any]
 ) -> None:
     await answered(recent, Client(is_gone=True).ask(), maker)
 
-    ask = Client().ask(**{"retry": True, **change})
+    ask = Client().ask(**{"retry": 1, **change})
 
     assert await answered(recent, ask, maker) == ("endpoint-2", True)
 
@@ -115,7 +115,7 @@ async def test_a_retry_joins_a_create_under_way_whose_client_left(recent: Recent
     first = asyncio.create_task(recent.once(lost.ask(), maker.create))
     await maker.begun.acquire()
     lost.is_gone = True
-    second = asyncio.create_task(recent.once(Client().ask(retry=True), maker.create))
+    second = asyncio.create_task(recent.once(Client().ask(retry=1), maker.create))
     maker.open.set()
 
     assert [await first, await second] == [("endpoint-1", True), ("endpoint-1", False)]
@@ -130,7 +130,7 @@ async def test_a_create_goes_on_when_its_request_is_cancelled(recent: RecentCrea
         await first
     maker.open.set()
 
-    assert await recent.once(Client().ask(retry=True), maker.create) == ("endpoint-1", False)
+    assert await recent.once(Client().ask(retry=1), maker.create) == ("endpoint-1", False)
 
 
 async def test_two_retries_at_once_do_not_share(recent: RecentCreates, maker: Maker) -> None:
@@ -146,20 +146,58 @@ async def test_two_retries_at_once_do_not_share(recent: RecentCreates, maker: Ma
     await answered(recent, lost.ask(), maker)
     lost.is_gone = True
 
-    results = await asyncio.gather(*(recent.once(Client().ask(retry=True), maker.create) for _ in range(2)))
+    results = await asyncio.gather(*(recent.once(Client().ask(retry=1), maker.create) for _ in range(2)))
 
     assert sorted(results) == [("endpoint-1", False), ("endpoint-2", True)]
 
 
 async def test_parallel_creates_do_not_share(recent: RecentCreates) -> None:
     maker = Maker()
-    first = asyncio.create_task(recent.once(Client().ask(), maker.create))
-    await maker.begun.acquire()
-    second = asyncio.create_task(recent.once(Client().ask(retry=True), maker.create))
-    await maker.begun.acquire()
+    both = [asyncio.create_task(recent.once(Client().ask(), maker.create)) for _ in range(2)]
+    for _ in both:
+        await maker.begun.acquire()
+    retries = [asyncio.create_task(recent.once(Client().ask(retry=1), maker.create)) for _ in range(2)]
     maker.open.set()
 
-    assert {await first, await second} == {("endpoint-1", True), ("endpoint-2", True)}
+    assert {await task for task in both} == {("endpoint-1", True), ("endpoint-2", True)}
+    assert {await task for task in retries} == {("endpoint-1", False), ("endpoint-2", False)}
+
+
+async def test_later_attempts_join_a_create_whose_clients_seem_to_be_there(recent: RecentCreates) -> None:
+    maker, client = Maker(), Client()
+    asks = [client.ask(retry=attempt) for attempt in (0, 1, 2)]
+    tasks = [asyncio.create_task(recent.once(asks[0], maker.create))]
+    await maker.begun.acquire()
+    tasks += [asyncio.create_task(recent.once(ask, maker.create)) for ask in asks[1:]]
+    maker.open.set()
+    assert {(await task)[0] for task in tasks} == {"endpoint-1"}
+
+    # Answers to attempts that were given up do not count.
+    for ask in asks[:2]:
+        await recent.answered(ask, "endpoint-1")
+    assert await recent.once(client.ask(retry=3), maker.create) == ("endpoint-1", False)
+
+
+async def test_a_create_answered_while_a_retry_looks_is_not_given_out(recent: RecentCreates, maker: Maker) -> None:
+    looked = asyncio.Event()
+    looking = asyncio.Event()
+
+    class Slow(Client):
+        async def gone(self) -> bool:
+            looking.set()
+            await looked.wait()
+            return self.is_gone
+
+    slow = Slow()
+    ask = slow.ask()
+    await recent.once(ask, maker.create)
+    retrying = asyncio.create_task(recent.once(Client().ask(retry=1), maker.create))
+    await looking.wait()
+    recent.forget("endpoint-1")
+    slow.is_gone = True
+    looked.set()
+
+    assert await retrying == ("endpoint-2", True)
 
 
 async def test_the_same_name_means_the_same_endpoint(recent: RecentCreates, maker: Maker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from roost import schemas
-from roost.api.answers import answer, nothing, refusal
+from roost.api.answers import Delivery, answer, nothing, refusal
 from roost.api.bodies import json_object, parsed
 from roost.api.context import Asker, UseServices, UseSettings
 from roost.api.views import endpoint_list, endpoint_view
@@ -54,9 +55,11 @@ async def create(
         services.recent_creates.forget(endpoint_id)
         endpoint_id, _ = await services.recent_creates.once(ask, make)
         endpoint = await services.endpoints.get(asker, endpoint_id)
-    response = await _one(services, endpoint)
-    await services.recent_creates.answered(ask, endpoint_id)
-    return response
+
+    async def delivered() -> None:
+        await services.recent_creates.answered(ask, endpoint_id)
+
+    return Delivery(endpoint_view(endpoint, await services.endpoints.replicas(endpoint)), delivered)
 
 
 @router.get("/endpoints", response_model=schemas.EndpointList)
@@ -151,7 +154,7 @@ def _ask(request: Request, asker: Principal, data: Mapping[str, Any], zone_in_qu
     return Ask(
         key_id=asker.key_id,
         fingerprint=hashlib.sha256(canonical).hexdigest(),
-        is_retry=attempts.isdecimal() and attempts.strip("0") != "",
+        attempt=int(attempts) if re.fullmatch("[0-9]{1,9}", attempts) else 0,
         idempotency_key=request.headers.get("idempotency-key") or None,
         gone=request.is_disconnected,
     )
