@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from roost.domain.errors import ModelUnavailable
 from roost.domain.model import Fetch, Model, Source
 
 Report = Callable[[int, int | None], None]
 """Called with (bytes that have arrived, bytes in all or None)."""
+
+
+class TooSlow(ModelUnavailable):
+    """A server sends next to nothing. Its code is ``source_unreachable``; what little came is no progress."""
 
 
 class ModelSource(Protocol):
@@ -25,7 +30,8 @@ class ModelSource(Protocol):
         """Bring the weights file into the folder ``partial`` and return its path.
 
         ``partial`` belongs to this model alone and survives interruptions: what an earlier attempt left there is
-        resumed. Raises ``ModelUnavailable`` with a code and what to do.
+        resumed. Raises ``ModelUnavailable`` with a code and what to do; one of ``source_unreachable`` is tried again
+        for as long as attempts bring something, ``TooSlow`` a few times.
         """
         ...
 

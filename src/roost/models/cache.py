@@ -17,7 +17,7 @@ from pathlib import Path
 from roost.domain.errors import InvalidSettings, ModelUnavailable, RoostError
 from roost.domain.model import Fetch, FetchState, Model, Source
 from roost.models import disk, partial, sources, verify
-from roost.models.base import ModelSource, Report
+from roost.models.base import ModelSource, Report, TooSlow
 from roost.models.blocking import in_thread
 from roost.models.index import Entry, Index
 
@@ -271,7 +271,7 @@ class ModelCache:
             try:
                 return await chosen.fetch(source, folder, watch)
             except ModelUnavailable as error:
-                failures = 1 if arrived > best else failures + 1
+                failures = 1 if arrived > best and not isinstance(error, TooSlow) else failures + 1
                 best = arrived
                 if error.code != "source_unreachable" or failures > len(self._retry_delays_s):
                     raise

@@ -12,6 +12,8 @@ import json
 import os
 import re
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,11 +24,13 @@ import httpx
 from roost._version import __version__
 from roost.domain.errors import ModelUnavailable
 from roost.models import disk
-from roost.models.base import Report
+from roost.models.base import Report, TooSlow
 from roost.models.blocking import in_thread
 
 BUFFER = 1 << 20
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+SLOW_BYTES, SLOW_S = 60_000, 60.0
+"""A server that sends fewer bytes in so many seconds is given up."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -45,7 +49,7 @@ class Download:
     """The document at ``url``, to be brought into the file ``target``.
 
     ``verified`` promises that a digest will be checked, which allows resuming where the server gives no validator.
-    ``extra_space`` is what will be needed on the disk besides the document, in bytes.
+    ``extra_space`` is what will be needed on the disk besides the document, in bytes. ``clock`` counts seconds.
     """
 
     url: str
@@ -55,6 +59,7 @@ class Download:
     verified: bool = False
     extra_space: int = 0
     free: disk.FreeBytes = disk.free_bytes
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def part(self) -> Path:
@@ -70,6 +75,28 @@ class Download:
     def document(self) -> str:
         """The document's identity in notes."""
         return hashlib.sha256(self.url.encode()).hexdigest()
+
+
+class _Pace:
+    """Watches that bytes keep coming: a server that sends one now and then never runs into a time limit."""
+
+    def __init__(self, wanted: Download) -> None:
+        self._wanted = wanted
+        self._since, self._bytes = wanted.clock(), 0
+
+    def saw(self, size: int) -> None:
+        """Count ``size`` bytes. Raises ``TooSlow``."""
+        self._bytes += size
+        now = self._wanted.clock()
+        if now - self._since < SLOW_S:
+            return
+        if self._bytes < SLOW_BYTES:
+            raise TooSlow(
+                f"The server of {public(self._wanted.url)} sent only {disk.shown(self._bytes)} in "
+                f"{now - self._since:.0f} seconds. Start again later; what has arrived is kept.",
+                code="source_unreachable",
+            )
+        self._since, self._bytes = now, 0
 
 
 def client(trust: ssl.SSLContext) -> httpx.AsyncClient:
@@ -170,11 +197,12 @@ async def _transfer(http: httpx.AsyncClient, wanted: Download, note: Note | None
 
 async def _copy(response: httpx.Response, wanted: Download, start: int, total: int | None) -> None:
     file = await asyncio.to_thread(_open_at, wanted.part, start)
-    done, buffer = start, bytearray()
+    done, buffer, pace = start, bytearray(), _Pace(wanted)
     wanted.report(done, total)
     try:
         async for chunk in response.aiter_raw():
             buffer += chunk
+            pace.saw(len(chunk))
             if len(buffer) >= BUFFER:
                 done += await _write(file, buffer)
                 wanted.report(done, total)

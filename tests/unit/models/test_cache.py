@@ -20,7 +20,7 @@ from tests.unit.models.sample_files import gguf_bytes, model_of, noise, sha256
 from roost.domain.errors import InvalidSettings, ModelUnavailable
 from roost.domain.model import Fetch, FetchState, Model, Source
 from roost.models import sources
-from roost.models.base import Cache, ModelSource
+from roost.models.base import Cache, ModelSource, TooSlow
 from roost.models.cache import ModelCache, fingerprint, in_terms_of
 from roost.testing.memory_source import MemorySource
 
@@ -311,6 +311,20 @@ async def test_attempts_that_bring_something_are_not_counted(place: Place) -> No
     place.memory.before = stumble
     assert (await soon(cache.wait(MODEL))).state is FetchState.READY
     assert place.memory.fetches == len(broken) + 1 > 4
+
+
+async def test_a_trickle_is_nothing_brought(place: Place) -> None:
+    cache = await place.open()
+    place.memory.step = 100
+
+    def trickle(done: int) -> None:
+        if done > place.memory.starts[-1]:
+            raise TooSlow("A trickle. Try later.", code="source_unreachable")
+
+    place.memory.before = trickle
+    fetch = await soon(cache.wait(MODEL))
+    assert (fetch.state, fetch.error_code, fetch.retryable) == (FetchState.FAILED, "source_unreachable", True)
+    assert place.memory.starts == [0, 100, 200, 300]
 
 
 async def test_what_is_not_there_fails_at_once_for_good(place: Place) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
+import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +16,7 @@ from tests.unit.models.sample_files import noise
 from tests.unit.models.weights_server import Document, WeightsServer, weights_server
 
 from roost.domain.errors import ModelUnavailable
+from roost.models.base import TooSlow
 from roost.models.download import Download, client, download, public, without_login
 
 CONTENT = noise(3_000_000)
@@ -160,6 +164,22 @@ async def test_compressed_bodies_are_refused(server: WeightsServer, tmp_path: Pa
     server.documents[PATH] = Document(CONTENT, extra_headers={"content-encoding": "gzip"})
     assert await code_of(wanted(server, tmp_path)) == "source_unreachable"
     assert server.seen[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_server_that_only_trickles_is_given_up(server: WeightsServer, tmp_path: Path) -> None:
+    server.documents[PATH] = Document(CONTENT[:50_000])
+    what = wanted(server, tmp_path, clock=itertools.count(step=61).__next__)
+    with pytest.raises(TooSlow, match=r"sent only .* in 61 seconds\.") as caught:
+        await get(what)
+    assert caught.value.code == "source_unreachable"
+    assert 0 < what.part.stat().st_size <= 50_000
+    assert await get(replace(what, clock=time.monotonic)) == CONTENT[:50_000]
+
+
+async def test_a_steady_server_may_take_its_time(server: WeightsServer, tmp_path: Path) -> None:
+    server.documents[PATH] = Document(CONTENT)
+    # A second passes with each piece, of which some come to far more than 60 kB.
+    assert await get(wanted(server, tmp_path, clock=itertools.count().__next__)) == CONTENT
 
 
 async def test_a_disk_without_room_is_noticed_before_the_first_byte(server: WeightsServer, tmp_path: Path) -> None:
