@@ -41,12 +41,12 @@ class Resources:
         gib = 1024**3
         lacks = []
         if self.threads > room.threads:
-            lacks.append(f"{self.threads} CPU threads wanted, {max(room.threads, 0)} free")
+            lacks.append(f"CPU threads: {self.threads} wanted, {max(room.threads, 0)} free")
         if self.memory_bytes > room.memory_bytes:
             wanted, free = self.memory_bytes / gib, max(room.memory_bytes, 0) / gib
-            lacks.append(f"{wanted:.1f} GiB of memory wanted, {free:.1f} free")
+            lacks.append(f"memory: {wanted:.1f} GiB wanted, {free:.1f} free")
         if self.accelerators > room.accelerators:
-            lacks.append(f"{self.accelerators} accelerators wanted, {max(room.accelerators, 0)} free")
+            lacks.append(f"accelerators: {self.accelerators} wanted, {max(room.accelerators, 0)} free")
         return "; ".join(lacks)
 
 

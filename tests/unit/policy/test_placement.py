@@ -65,7 +65,7 @@ def test_a_refusal_says_which_node_lacks_what() -> None:
     nodes = [cpu("n1", 4, free=1)]
     refused = place(configurations(nodes, {})["2x_cpu"], nodes, None, False)
     assert isinstance(refused, NoRoom)
-    assert "node n1: 2 CPU threads wanted, 1 free" in refused.reason
+    assert "node n1: CPU threads: 2 wanted, 1 free" in refused.reason
 
 
 def test_what_no_node_could_hold_is_infeasible() -> None:

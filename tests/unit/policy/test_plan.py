@@ -130,7 +130,7 @@ def test_no_room_is_pending_and_says_who_lacks_what() -> None:
     decision = decide(facts(endpoint(State.STARTING), nodes=(node(free=0),)))
     assert decision.status.state is State.PENDING
     assert decision.status.reason is not None
-    assert "node n1: 1 CPU threads wanted, 0 free" in decision.status.reason.message
+    assert "node n1: CPU threads: 1 wanted, 0 free" in decision.status.reason.message
     assert decision.requeue_after == SETTINGS.pending_recheck
 
 

@@ -28,7 +28,7 @@ def test_what_fits_is_admitted_oldest_first() -> None:
     decision = admit({"a": want(2), "b": want(2), "c": want(1)}, [node()])
     assert list(decision.admitted.items()) == [("a", "node-1"), ("b", "node-1")]
     assert decision.waiting["c"].reason is PendingReason.NO_RESOURCES
-    assert decision.waiting["c"].message == "Waiting for room: node node-1: 1 CPU threads wanted, 0 free."
+    assert decision.waiting["c"].message == "Waiting for room: node node-1: CPU threads: 1 wanted, 0 free."
 
 
 def test_a_small_one_does_not_overtake_a_large_one() -> None:
@@ -49,7 +49,7 @@ def test_the_fullest_fitting_node_is_taken_so_that_large_holes_stay_large() -> N
 def test_what_fits_nowhere_ever_is_infeasible_and_says_what_is_lacking() -> None:
     wait = admit({"a": want(5)}, [node()]).waiting["a"]
     assert wait.reason is PendingReason.INFEASIBLE
-    assert wait.message == "No node could ever hold it: node node-1: 5 CPU threads wanted, 4 free."
+    assert wait.message == "No node could ever hold it: node node-1: CPU threads: 5 wanted, 4 free."
 
 
 def test_constraints_nobody_meets_are_named_with_what_there_is() -> None:
