@@ -14,7 +14,7 @@ from roost.gateway.aggregate import Aggregator
 from roost.gateway.answers import Refusal
 from roost.gateway.classic import Adapted, classic_answer, reshape_logprobs
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
-from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of
+from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Largest answer that is collected."""
@@ -45,8 +45,13 @@ class Reframed:
         return self._framed(payload)
 
     def end(self, extra: bytes = b"") -> bytes:
-        """What is left, then ``extra``, then the end of the framing."""
-        rest = (self._splice.end() if self._splice is not None else b"") + extra
+        """What is left, then the end of the framing. With ``extra``, a last event after a stream that broke off, it
+        takes the place of an incomplete one, or at least ends that."""
+        if self._splice is None:
+            rest = b"\n\n" + extra if extra else b""
+        else:
+            rest = self._splice.end()
+            rest = whole_events(rest) + extra if extra else rest
         return self._framed(rest) + (LAST_CHUNK if self._chunked else b"")
 
     def _framed(self, payload: bytes) -> bytes:

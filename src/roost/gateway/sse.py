@@ -68,6 +68,11 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(_DATA.findall(event))
 
 
+def whole_events(data: bytes) -> bytes:
+    """``data`` without the incomplete event at its end."""
+    return data[: max((match.end() for match in _END.finditer(data)), default=0)]
+
+
 def with_roles(event: bytes) -> bytes:
     """The event with ``delta.role`` in every choice."""
     starts = [match.end() for match in _DELTA.finditer(event)]

@@ -119,6 +119,29 @@ async def test_a_nonsensical_event_of_a_shaped_stream_ends_it_with_an_error_even
     assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
 
 
+@pytest.mark.parametrize("part", [b"", b'data: {"cho', b'data: {"x":1}\n'])
+async def test_a_shaped_stream_that_breaks_inside_an_event_ends_with_a_readable_one(world: World, part: bytes) -> None:
+    async def breaks(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD + chunked(event(delta("a")) + event(delta(finish="stop")) + part))
+        peer.close()
+
+    world.upstream.handler = breaks
+    answer = await world.ask(post({"model": ENDPOINT, "stream": True}, headers=TOGETHER))
+    first, last, error = map(json.loads, answer.events)
+    assert (first["choices"][0]["delta"]["content"], last["choices"][0]["finish_reason"]) == ("a", "stop")
+    assert error["error"]["code"] == "engine_failed"
+
+
+async def test_a_stream_in_new_framing_that_breaks_inside_an_event_still_tells_the_error(world: World) -> None:
+    async def breaks(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD + chunked(event(delta("a")) + b'data: {"cho'))
+        peer.close()
+
+    world.upstream.handler = breaks
+    answer = await world.ask(post({"model": ENDPOINT, "stream": True}, version="1.0"))
+    assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
+
+
 async def test_an_answer_too_deep_to_be_shaped_ends_in_the_envelope(world: World) -> None:
     async def answers(seen: Seen, peer: Peer) -> None:
         await peer.send(whole(b'{"a":' + b"[" * 1010 + b"]" * 1010 + b"}"))
