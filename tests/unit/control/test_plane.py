@@ -168,6 +168,7 @@ async def test_shutting_down_stops_every_replica_and_keeps_the_wish(running: Run
     await running.plane.stop(keep_replicas=False)
     it = await running.reaches(endpoint_id, State.STOPPED)
     assert it.spec.desired_state is DesiredState.STARTED
+    assert running.plane.publisher.table.shutting_down
     assert all(s.state is RuntimeState.EXITED for s in await running.runtime.list())
     await running.begin()
     await running.reaches(endpoint_id, State.STARTED)
