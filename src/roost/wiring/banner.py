@@ -9,13 +9,14 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """The facts of the banner. ``api_key`` is shown on the first start only (None afterwards); ``note`` is a sentence
-    about the credentials file, when there is something to say."""
+    about the credentials file, when there is something to say; ``program`` is how the user calls ``roost``."""
 
     version: str
     origin: str
     credentials: Path
     logs: Path
     hardware: str
+    program: str = "roost"
     api_key: str | None = None
     note: str | None = None
 
@@ -37,7 +38,7 @@ def banner(welcome: Welcome) -> str:
     lines += [
         "",
         "Try next, in another terminal:",
-        f"  roost endpoints create --model smollm2-135m --hardware {welcome.hardware} --wait",
+        f"  {welcome.program} endpoints create --model smollm2-135m --hardware {welcome.hardware} --wait",
         "",
         "Ctrl-C finishes the requests in flight and stops everything; Ctrl-C again stops at once.",
     ]

@@ -114,7 +114,7 @@ async def _run(
             ready=True,
             api_key=parts.access.api_key,
             note=parts.access.note,
-            hardware=await _largest_cpu(parts.plane, settings),
+            hardware=await _smallest_cpu(parts.plane, settings),
         )
         faults: set[asyncio.Future[Any]] = {failed, parts.plane.fault, counting}
         asked: asyncio.Future[Any] = asyncio.ensure_future(ending.asked.wait())
@@ -157,6 +157,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     await catalog.load()
     cache = ModelCache(settings.models_dir)
     await cache.start()
+    await cache.sweep(catalog.list())
     stack.push_async_callback(cache.close)
     runtime = runtime_called(
         settings.runtime, RuntimeSettings(settings.home, installation, settings.zone, settings.cpu_overcommit)
@@ -239,12 +240,13 @@ def _fault_of(faults: Set[asyncio.Future[Any]]) -> BaseException | None:
     return None
 
 
-async def _largest_cpu(plane: ControlPlane, settings: Settings) -> str | None:
-    """The largest CPU configuration of this machine, for the banner; None on machines without one."""
+async def _smallest_cpu(plane: ControlPlane, settings: Settings) -> str | None:
+    """The smallest CPU configuration of this machine, for the banner: one that leaves room for a second endpoint. None
+    on machines without one."""
     from roost.policy.placement import CPU, configurations
 
     offered = configurations(await plane.capacity(), settings.hardware)
-    return next((name for name in reversed(offered) if offered[name].accelerator == CPU), None)
+    return next((name for name in offered if offered[name].accelerator == CPU), None)
 
 
 def _gateway_pids(settings: Settings) -> list[int]:

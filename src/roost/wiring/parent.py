@@ -26,6 +26,7 @@ from roost.wiring.child import Child, ChildSpec, StartFailed
 from roost.wiring.leftovers import Leftovers
 from roost.wiring.listen import origin
 from roost.wiring.pids import write_pid
+from roost.wiring.program import program
 from roost.wiring.restart import RestartPolicy
 
 START_TIMEOUT_S = 60.0
@@ -221,6 +222,7 @@ class Parent:
             credentials=settings.credentials_path,
             logs=settings.logs_dir,
             hardware=str(told.get("hardware") or "1x_cpu"),
+            program=program(),
             api_key=told.get("api_key"),
             note=told.get("note"),
         )

@@ -25,3 +25,8 @@ def test_the_key_is_shown_only_when_it_was_made_now() -> None:
 
 def test_a_note_is_shown() -> None:
     assert "The file is gone." in banner(replace(WELCOME, note="The file is gone."))
+
+
+def test_the_command_is_one_that_the_user_s_shell_knows() -> None:
+    assert "\n  roost endpoints create" in banner(WELCOME)
+    assert "\n  .venv/bin/roost endpoints create" in banner(replace(WELCOME, program=".venv/bin/roost"))

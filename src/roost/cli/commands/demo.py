@@ -53,18 +53,23 @@ def demo(
             out.line(f"Kept: {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
-    for line in NEXT:
+    for line in next_steps():
         out.line(line)
 
 
-NEXT = (
-    "",
-    "Try next:",
-    "  roost serve              a server of your own, at http://127.0.0.1:8080; then, in another terminal:",
-    f"  roost endpoints create --model {MODEL} --hardware 1x_cpu --wait",
-    '  roost chat <the endpoint\'s id> "Hello"',
-    "  roost endpoints --help   list, update, stop, start, delete",
-)
+def next_steps() -> tuple[str, ...]:
+    """What to try after the demo, in commands that work in this shell."""
+    from roost.wiring.program import program
+
+    roost = program()
+    return (
+        "",
+        "Try next:",
+        f"  {roost} serve              a server of your own, at http://127.0.0.1:8080; then, in another terminal:",
+        f"  {roost} endpoints create --model {MODEL} --hardware 1x_cpu --wait",
+        f'  {roost} chat <the endpoint\'s id> "Hello"',
+        f"  {roost} endpoints --help   list, update, stop, start, delete",
+    )
 
 
 @dataclass(slots=True)
@@ -82,8 +87,8 @@ class Demo:
         from roost.client.sync import Roost
 
         self.out.line(f"A server in {self.home}, one endpoint of {MODEL}, two questions.")
-        self.out.line("")
         self._share_weights()
+        self.out.line("")
         server = self._spawn()
         try:
             self._await_banner(server)
@@ -127,6 +132,7 @@ class Demo:
             self.out.note(f"{cache} cannot be used ({error.strerror}): the weights are downloaded for this run only.")
         else:
             (self.home / "models").symlink_to(cache)
+            self.out.line(f"The weights are kept in {cache}, for the next demo.")
 
     def _spawn(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "roost", "serve", "--home", str(self.home), "--port", str(self.port)]
@@ -192,10 +198,14 @@ class Demo:
     def _stop(self, server: subprocess.Popen[str]) -> None:
         from roost.wiring.pids import processes_naming
 
-        server.send_signal(signal.SIGTERM)
+        interrupted = False
         try:
+            server.send_signal(signal.SIGTERM)
             server.wait(STOP_S)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            # It ends at once now; a third Ctrl-C would only leave processes behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             server.send_signal(signal.SIGQUIT)
             server.wait(STOP_S)
         finally:
@@ -207,6 +217,8 @@ class Demo:
             raise CommandFailed("The server has ended, but processes of it are left:", lines=lines)
         self.out.line("")
         self.tell("stopped; no process is left")
+        if interrupted:
+            raise Interrupted("Interrupted while stopping; the server is stopped.")
 
 
 def shortened(line: str, most: int = 400) -> str:
