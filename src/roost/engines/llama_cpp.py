@@ -201,7 +201,7 @@ def check_weights(model: Model, weights_path: str | None) -> Path:
         )
     if magic != b"GGUF":
         raise LaunchRefused(
-            f"{path} is not a GGUF file (it begins with {magic!r}); the llama_cpp engine runs GGUF weights only.",
+            f"{path} is not a GGUF file; the llama_cpp engine runs GGUF weights only. Convert the model first.",
             code="wrong_format",
         )
     return path

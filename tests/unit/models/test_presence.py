@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.unit.models.sample_files import gguf_bytes, model_of
@@ -66,13 +69,27 @@ def test_engines_of_other_formats_take_other_files(tmp_path: Path) -> None:
     _check(path, engine="other")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.gguf"
-    path.write_bytes(gguf_bytes())
-    path.chmod(0)
-    with pytest.raises(BadRequest, match="No permission"):
-        _check(path)
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root may read everything, so root becomes somebody else for a moment."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_file_without_permission_is_refused() -> None:
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "w.gguf"
+        path.write_bytes(gguf_bytes())
+        path.chmod(0)
+        with nobody(), pytest.raises(BadRequest, match="No permission"):
+            _check(path)
 
 
 def test_sources_elsewhere_are_not_looked_at() -> None:
