@@ -143,6 +143,7 @@ class ControlPlane:
         """End the loops; unless ``keep_replicas``, first drain and stop every replica. Desired states stay."""
         if not keep_replicas:
             self.reconciler.shutting_down = True
+            await self.publisher.shut_down()
             await self._resync_once()
             await self._all_gone()
         for task in self._tasks:
