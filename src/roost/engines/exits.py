@@ -52,9 +52,10 @@ def crash(exit: ExitInfo) -> Failure:
         return Failure("runtime_failure", f"The replica ended: {exit.cause}.", None, True, tail)
     if exit.signal == signal.SIGKILL:
         return Failure(
-            "out_of_memory",
-            "The engine was killed (SIGKILL), most likely by the kernel for want of memory",
-            "Choose larger hardware, a smaller model, a shorter context_length or fewer slots.",
+            "engine_killed",
+            "The engine was killed (SIGKILL): by hand, or by the kernel when memory ran out.",
+            "If nobody killed it, the kernel's log tells (`dmesg`): then choose larger hardware, a smaller model, a "
+            "shorter context_length or fewer slots.",
             True,
             tail,
         )

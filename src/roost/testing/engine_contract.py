@@ -204,9 +204,9 @@ class EngineContract:
         assert failure.code.replace("_", "").isalnum()
         assert failure.message
 
-    def test_a_kill_that_nobody_ordered_means_memory(self, case: EngineCase) -> None:
+    def test_a_kill_is_told_without_a_guess_who_did_it(self, case: EngineCase) -> None:
         failure = case.engine.explain(ExitInfo(signal=9))
-        assert failure.code == "out_of_memory"
+        assert failure.code == "engine_killed"
         assert failure.hint
 
 

@@ -39,7 +39,7 @@ def test_nothing_is_guessed() -> None:
 @pytest.mark.parametrize(
     ("exit", "code", "words", "retryable"),
     [
-        (ExitInfo(signal=9), "out_of_memory", "SIGKILL", True),
+        (ExitInfo(signal=9), "engine_killed", "SIGKILL", True),
         (ExitInfo(signal=11), "engine_crashed", "SIGSEGV", True),
         (ExitInfo(signal=4), "engine_crashed", "processor", True),
         (ExitInfo(signal=200), "engine_crashed", "signal 200", True),
@@ -60,4 +60,4 @@ def test_every_end_is_told_in_a_sentence(code: int | None, number: int | None, t
     failure = crash(ExitInfo(code=code, signal=number, log_tail=tuple(tail)))
     assert failure.message
     assert failure.log_tail == tuple(tail)
-    assert (failure.code == "out_of_memory") == (number == signal.SIGKILL)
+    assert (failure.code == "engine_killed") == (number == signal.SIGKILL)

@@ -226,7 +226,7 @@ def test_a_failed_start_is_its_first_error_line(line: str, code: str, retryable:
 @pytest.mark.parametrize(
     ("exit", "code", "retryable"),
     [
-        (ExitInfo(signal=9), "out_of_memory", True),
+        (ExitInfo(signal=9), "engine_killed", True),
         (ExitInfo(signal=11, log_tail=("0.1 E srv send_error: request exceeds the available context size",)),
          "engine_crashed", True),
         (ExitInfo(code=0, log_tail=(TENSOR,)), "engine_crashed", True),
