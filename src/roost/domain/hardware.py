@@ -81,7 +81,10 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine that can hold replicas, at one instant: a snapshot, never a reservation."""
+    """A machine that can hold replicas, at one instant: a snapshot, never a reservation.
+
+    ``notice`` is a sentence for those who find no room on it: why it holds no more than it does.
+    """
 
     id: str
     zone: str
@@ -89,6 +92,7 @@ class Node:
     total: Resources
     free: Resources
     healthy: bool = True
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

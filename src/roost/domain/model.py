@@ -25,13 +25,22 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """What decides how much memory a model needs: the bytes of its weights, and the bytes that one token of context
+    takes in the engine's key-value cache (None: unknown)."""
+
+    weights_bytes: int
+    kv_bytes_per_token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model that endpoints can be deployed from.
 
     ``engine`` names the engine that runs it. For ``external`` engines ``url`` is the server's base URL,
     ``served_model`` the name it knows the model by and ``api_key_env`` the environment variable that holds its key.
     ``slots`` is how many requests one replica works on at once; None means no limit. ``options`` are engine options.
-    ``owner`` is None for built-in entries.
+    ``owner`` is None for built-in entries. ``footprint`` None leaves it to the header of the weights.
     """
 
     id: str
@@ -50,6 +59,7 @@ class Model:
     options: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     built_in: bool = False
+    footprint: Footprint | None = None
 
 
 class FetchState(StrEnum):
@@ -65,7 +75,8 @@ class FetchState(StrEnum):
 class Fetch:
     """The condition of one model's weights in the cache.
 
-    ``done_bytes`` of ``total_bytes`` (None: unknown) have arrived. ``path`` is the weights file once READY.
+    ``done_bytes`` of ``total_bytes`` (None: unknown) have arrived. Once READY, ``path`` is the weights file and
+    ``footprint`` what its header told.
     ``error_code``, ``error`` and ``retryable`` say why it FAILED.
     """
 
@@ -77,6 +88,7 @@ class Fetch:
     error_code: str | None = None
     error: str | None = None
     retryable: bool = True
+    footprint: Footprint | None = None
 
     @property
     def percent(self) -> float | None:

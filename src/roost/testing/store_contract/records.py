@@ -10,7 +10,7 @@ import pytest
 
 from roost.domain.errors import BadRequest, Conflict, NotFound
 from roost.domain.key import Role
-from roost.domain.model import Source
+from roost.domain.model import Footprint, Source
 from roost.store.base import Store
 from roost.testing.builders import make_endpoint, make_event, make_key, make_model
 from roost.testing.store_contract.base import (
@@ -63,6 +63,13 @@ class RecordContract(StoreFixtures):
         assert await store.keys() == [key]
         assert await store.key_by_digest("0" * 64) is None
         assert len(await store.events()) == 1
+
+    async def test_a_key_s_name_and_list_read_back(self, store: Store) -> None:
+        keys = [make_key(1, name="Büro 🐓", endpoints=("endpoint-b", "endpoint-a")), make_key(2, endpoints=())]
+        for key in keys:
+            await store.insert_key(key, [])
+        assert await store.keys() == keys
+        assert await store.revoke_key(keys[0].id, LATER, []) == replace(keys[0], revoked_at=LATER)
 
     async def test_key_ids_and_digests_are_used_once(self, store: Store) -> None:
         await store.insert_key(make_key(1), [])
@@ -130,6 +137,7 @@ class RecordContract(StoreFixtures):
             slots=4,
             url="https://upstream/v1",
             served_model="two",
+            footprint=Footprint(2**40, 327_680),
             api_key_env="UPSTREAM_KEY",
             options={"flag": "value", "": ""},
         )
