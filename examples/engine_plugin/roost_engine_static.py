@@ -43,11 +43,18 @@ class StaticEngine:
         """An answer takes no time, so there is nothing to cancel and no need for a limit."""
         return Capabilities(slots=model.slots)
 
+    def check_options(self, model: Model) -> None:
+        """Raise ``LaunchRefused`` unless ``answer`` is the one option."""
+        if set(model.options) != {"answer"} or not model.options["answer"]:
+            raise LaunchRefused(
+                f"{model.id} needs the option answer (what to say), and the static engine has no other.",
+                code="unknown_option",
+            )
+
     def build(self, request: LaunchRequest) -> LaunchSpec:
         """This very file as a program. Raises ``LaunchRefused`` for an entry without an answer."""
-        answer = request.model.options.get("answer")
-        if not answer:
-            raise LaunchRefused(f"{request.model.id} needs the option answer: what to say.", code="unknown_option")
+        self.check_options(request.model)
+        answer = request.model.options["answer"]
         argv = (sys.executable, "-P", str(Path(__file__).resolve()), LISTEN, request.endpoint_name, answer)
         return LaunchSpec(
             endpoint_id=request.endpoint_id,

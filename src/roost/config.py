@@ -57,6 +57,8 @@ class Settings:
     """How long a request is held when its client does not announce a timeout."""
     max_staleness_s: float = 24 * 3600.0
     """Age of the routing table after which a gateway without a control plane reports itself not ready."""
+    models_quota_gb: float = 0.0
+    """Room for weights on the disk, in GB (10⁹ bytes); what was used longest ago makes way. 0: no limit."""
     log_level: str = "info"
     """debug, info, warning or error."""
     hardware: Mapping[str, HardwarePrice] = field(default_factory=dict)
@@ -71,6 +73,11 @@ class Settings:
     def models_dir(self) -> Path:
         """The weights cache."""
         return self.home / "models"
+
+    @property
+    def models_quota_bytes(self) -> int | None:
+        """``models_quota_gb`` in bytes; None: no limit."""
+        return int(self.models_quota_gb * 1e9) or None
 
     @property
     def logs_dir(self) -> Path:
@@ -136,6 +143,12 @@ def engine_environment() -> dict[str, str]:
 def package_index_url() -> str | None:
     """The Python package index that pip is told to use by ``PIP_INDEX_URL``; None when unset or empty."""
     return os.environ.get("PIP_INDEX_URL") or None
+
+
+def hub() -> tuple[str | None, str | None]:
+    """``(HF_ENDPOINT, HF_TOKEN)``: the Hugging Face hub's URL and the token (a secret) for it; None when unset or
+    empty."""
+    return os.environ.get("HF_ENDPOINT") or None, secret("HF_TOKEN")
 
 
 def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) -> Settings:
@@ -210,6 +223,7 @@ def _check(settings: Settings) -> None:
         "hold_limit": (0, 1_000_000),
         "hold_timeout_s": (0, 3600),
         "max_staleness_s": (1, 31_536_000),
+        "models_quota_gb": (0, 1_000_000),
     }
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
@@ -224,6 +238,7 @@ __all__ = [
     "client_environment",
     "engine_environment",
     "home_dir",
+    "hub",
     "load",
     "package_index_url",
     "replace",

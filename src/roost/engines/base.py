@@ -78,6 +78,11 @@ class Engine(Protocol):
         """What the engine can do for ``model``."""
         ...
 
+    def check_options(self, model: Model) -> None:
+        """Raise ``LaunchRefused`` (one sentence that lists what there is) unless the engine has each of the entry's
+        ``options`` and takes its value: asked when an entry is added. Pure."""
+        ...
+
     def build(self, request: LaunchRequest) -> LaunchSpec:
         """The launch spec of one replica.
 

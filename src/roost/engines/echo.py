@@ -56,6 +56,11 @@ class EchoEngine:
             metrics=True,
         )
 
+    def check_options(self, model: Model) -> None:
+        """Raise ``LaunchRefused`` for a dial that it does not have, or a value that it does not take."""
+        for name, value in model.options.items():
+            _dial(model, name, value)
+
     def build(self, request: LaunchRequest) -> LaunchSpec:
         """The server's command line. Raises ``LaunchRefused`` for an option it does not have."""
         argv = [sys.executable, "-P", "-m", SERVER, "--listen", LISTEN, "--model", request.endpoint_name]

@@ -32,6 +32,14 @@ class ExternalEngine:
             managed=False,
         )
 
+    def check_options(self, model: Model) -> None:
+        """Raise ``LaunchRefused`` for any option: that server has its own."""
+        if model.options:
+            raise LaunchRefused(
+                f"{model.id}: the external engine has no options; set {', '.join(sorted(model.options))} at the server.",
+                code="unknown_option",
+            )
+
     def build(self, request: LaunchRequest) -> LaunchSpec:
         """Raises ``LaunchRefused``: there is nothing to launch."""
         raise LaunchRefused(

@@ -72,6 +72,10 @@ class LlamaCppEngine:
             slots=slots_of(model), cancels_non_stream=False, any_model_name=True, can_continue=False, metrics=True
         )
 
+    def check_options(self, model: Model) -> None:
+        """Raise ``LaunchRefused`` for an option that llama.cpp lacks, or a value that it does not take."""
+        read_options(model)
+
     def build(self, request: LaunchRequest) -> LaunchSpec:
         """The server's command line. Raises ``LaunchRefused``."""
         missing = self.missing()

@@ -16,13 +16,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roost.domain.errors import LaunchRefused
 from roost.domain.hardware import Hardware, Placement, Resources
 from roost.domain.launch import LISTEN, LaunchSpec
 from roost.domain.model import Model
@@ -101,6 +102,14 @@ class EngineContract:
         assert capabilities.managed
         assert capabilities.slots is None or capabilities.slots >= 1
         assert capabilities.any_model_name or capabilities.served_model
+
+    def test_options_are_checked_without_a_launch(self, case: EngineCase) -> None:
+        case.engine.check_options(case.request.model)
+        odd = replace(case.request.model, options={**case.request.model.options, "no_such_option": "1"})
+        with pytest.raises(LaunchRefused) as refused:
+            case.engine.check_options(odd)
+        assert refused.value.code == "unknown_option"
+        assert refused.value.message.endswith(".")
 
     # -- launch specs
 
