@@ -53,13 +53,15 @@ class RouteEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class RouteKey:
-    """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never)."""
+    """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never), ``endpoints`` the ids of
+    those that it may use (None: all of its owner's)."""
 
     digest: str
     id: str
     owner: str
     role: str
     expires_at: float | None = None
+    endpoints: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class RoutingTable:
             term=data["term"],
             version=data["version"],
             endpoints=tuple(_endpoint_from_dict(item) for item in data["endpoints"]),
-            keys=tuple(RouteKey(**_known(RouteKey, item)) for item in data["keys"]),
+            keys=tuple(_key_from_dict(item) for item in data["keys"]),
             shutting_down=data.get("shutting_down") is True,
         )
 
@@ -114,6 +116,13 @@ class RoutingTable:
 def _known(kind: type, item: Mapping[str, Any]) -> dict[str, Any]:
     names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
     return {name: item[name] for name in names if name in item}
+
+
+def _key_from_dict(item: Mapping[str, Any]) -> RouteKey:
+    values = _known(RouteKey, item)
+    if values.get("endpoints") is not None:
+        values["endpoints"] = tuple(values["endpoints"])
+    return RouteKey(**values)
 
 
 def _endpoint_to_dict(endpoint: RouteEndpoint) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from roost.domain.key import Role, digest_of
+from roost.domain.key import digest_of, reaches
 from roost.domain.routing import RouteEndpoint, RouteKey
 from roost.gateway.answers import Refusal
 
@@ -54,9 +54,9 @@ def expired(key: RouteKey, now: float) -> bool:
     return key.expires_at is not None and now >= key.expires_at
 
 
-def may_use(key: RouteKey, owner: str) -> bool:
-    """Whether the key's holder may know of what belongs to ``owner``."""
-    return key.owner == owner or key.role == Role.ADMIN
+def may_use(key: RouteKey, endpoint: RouteEndpoint) -> bool:
+    """Whether the key's holder may know of ``endpoint``."""
+    return reaches(key.role, key.owner, key.endpoints, endpoint_id=endpoint.id, endpoint_owner=endpoint.owner)
 
 
 def unknown_model(model: str) -> Refusal:

@@ -204,7 +204,7 @@ class Gateway:
         if not isinstance(model, str) or not model:
             return admission.NO_MODEL
         book = self.books.by_model.get(model)
-        if book is None or not admission.may_use(key, book.route.owner):
+        if book is None or not admission.may_use(key, book.route):
             return admission.unknown_model(model)
         if not book.route.accepting:
             return admission.not_accepting(book.route)

@@ -72,6 +72,7 @@ def route_keys(keys: Sequence[ApiKey]) -> tuple[RouteKey, ...]:
             owner=key.owner,
             role=key.role.value,
             expires_at=key.expires_at.timestamp() if key.expires_at is not None else None,
+            endpoints=key.endpoints,
         )
         for key in sorted(keys, key=lambda k: k.id)
         if key.revoked_at is None

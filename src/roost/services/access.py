@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from roost.domain.errors import PermissionDenied
-from roost.domain.key import Role
+from roost.domain.key import Role, reaches
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a usable key."""
+    """The holder of a usable key. ``endpoints`` and ``expires_at`` are the key's; see ``domain.key.ApiKey``."""
 
     key_id: str
     owner: str
     role: Role
+    endpoints: tuple[str, ...] | None = None
+    expires_at: datetime | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -22,8 +25,12 @@ class Principal:
         return self.role is Role.ADMIN
 
     def may_see(self, owner: str) -> bool:
-        """Whether things of ``owner`` exist for this principal."""
+        """Whether things of ``owner``, other than endpoints, exist for this principal."""
         return self.is_admin or self.owner == owner
+
+    def may_use(self, endpoint_id: str, owner: str) -> bool:
+        """Whether that endpoint of ``owner`` exists for this principal."""
+        return reaches(self.role, self.owner, self.endpoints, endpoint_id=endpoint_id, endpoint_owner=owner)
 
     def require_admin(self, what: str) -> None:
         """Raise ``PermissionDenied`` unless the key is an admin's; ``what`` completes "The key lacks permission to"."""
@@ -34,3 +41,12 @@ class Principal:
         """Raise ``PermissionDenied`` for keys that are for inference only."""
         if self.role is Role.INFERENCE:
             raise PermissionDenied("This key has permission for inference only: use a member's or an admin's key.")
+
+    def require_create(self) -> None:
+        """Raise ``PermissionDenied`` for keys that may not make endpoints."""
+        self.require_control()
+        if self.endpoints is not None:
+            raise PermissionDenied(
+                "This key has permission for the deployments on its list only, and not to create others: use a key "
+                "without a list."
+            )

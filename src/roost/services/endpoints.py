@@ -43,7 +43,7 @@ class EndpointService:
 
         Raises ``BadRequest`` naming the field, ``NotFound`` for an unknown model, ``PermissionDenied``.
         """
-        principal.require_control()
+        principal.require_create()
         spec = await self._new_spec(draft)
         for _ in range(ATTEMPTS - 1):
             try:
@@ -59,7 +59,7 @@ class EndpointService:
         found = await self.store.endpoint(id_or_name)
         if found is None:
             found = await self.store.endpoint_by_name(id_or_name)
-        if found is None or found.deleted_at is not None or not principal.may_see(found.owner):
+        if found is None or found.deleted_at is not None or not principal.may_use(found.id, found.owner):
             raise endpoint_missing(id_or_name)
         return found
 
@@ -71,7 +71,8 @@ class EndpointService:
         """All endpoints that the principal may see, newest first; with ``mine`` those of its owner only."""
         principal.require_control()
         everything = principal.is_admin and not mine
-        return await self.store.endpoints(owner=None if everything else principal.owner)
+        found = await self.store.endpoints(owner=None if everything else principal.owner)
+        return [endpoint for endpoint in found if principal.may_use(endpoint.id, endpoint.owner)]
 
     async def all_replicas(self) -> Mapping[str, Sequence[Replica]]:
         """All replicas by endpoint, for lists."""

@@ -46,6 +46,6 @@ class EventService:
 
     async def _id_of(self, principal: Principal, id_or_name: str) -> str:
         found = await self.store.endpoint(id_or_name) or await self.store.endpoint_by_name(id_or_name)
-        if found is None or not principal.may_see(found.owner):
+        if found is None or not principal.may_use(found.id, found.owner):
             raise endpoint_missing(id_or_name)
         return found.id

@@ -83,6 +83,8 @@ def key_values(key: ApiKey) -> Values:
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
+        "name": key.name,
+        "endpoints": None if key.endpoints is None else list(key.endpoints),
     }
 
 
@@ -96,6 +98,8 @@ def key_from(row: Row[Any]) -> ApiKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        name=row.name,
+        endpoints=None if row.endpoints is None else tuple(row.endpoints),
     )
 
 

@@ -62,7 +62,7 @@ def prepare_endpoint(endpoint: Endpoint) -> Endpoint:
 
 def prepare_key(key: ApiKey) -> ApiKey:
     """A key as stores keep it. Raises ``BadRequest`` for identifiers that no database takes."""
-    _require_storable(key.id, key.digest, key.owner)
+    _require_storable(key.id, key.digest, key.owner, key.name or "", *(key.endpoints or ()))
     return canonical(key)
 
 

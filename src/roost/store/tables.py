@@ -112,6 +112,8 @@ api_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    Column("name", Text),
+    Column("endpoints", JSON(none_as_null=True)),
 )
 
 models = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, Integer, Table, create_engine, inspect
+from sqlalchemy import Column, Connection, Integer, Table, create_engine, inspect, select
 
-from roost.store import schema, tables
+from roost.store import rows, schema, tables
+from roost.testing.builders import make_key
 
 
 @pytest.fixture
@@ -58,7 +60,12 @@ def test_the_statements_are_those_of_the_tables(connection: Connection) -> None:
 
 
 def _columns(sql: str) -> list[str]:
-    return sorted(line.strip().strip(",") for line in sql.splitlines())
+    # Columns that were added later stand behind the constraints, all in one line.
+    head, _, inside = sql.partition("(")
+    return [
+        head.strip(),
+        *sorted(" ".join(part.split()) for part in re.split(r",(?![^(]*\))", inside.rpartition(")")[0])),
+    ]
 
 
 def test_the_newest_version_is_the_one_the_code_expects(connection: Connection) -> None:
@@ -80,6 +87,24 @@ def test_the_way_back_leaves_nothing(connection: Connection) -> None:
     assert inspect(connection).get_table_names() == [tables.VERSION_TABLE]
     schema.migrate(connection, "it")
     assert differences(connection) == []
+
+
+def test_keys_of_the_first_schema_open_all_of_their_owners_endpoints(connection: Connection) -> None:
+    config = schema.alembic_config(connection)
+    command.upgrade(config, "0001")
+    connection.exec_driver_sql(
+        "INSERT INTO api_keys (id, digest, owner, role, created_at) VALUES ('key-1', 'd', 'ada', 'member', '2026-01-01')"
+    )
+    command.upgrade(config, "0002")
+    assert connection.execute(select(tables.api_keys.c.name, tables.api_keys.c.endpoints)).all() == [(None, None)]
+
+
+def test_going_back_takes_away_keys_that_would_open_more_than_before(connection: Connection) -> None:
+    schema.migrate(connection, "it")
+    for key in (make_key(1), make_key(2, endpoints=("endpoint-1",))):
+        connection.execute(tables.api_keys.insert().values(rows.key_values(key)))
+    command.downgrade(schema.alembic_config(connection), "0001")
+    assert connection.exec_driver_sql("SELECT id FROM api_keys").scalars().all() == [make_key(1).id]
 
 
 def test_alembics_command_line_works(tmp_path: Path) -> None:

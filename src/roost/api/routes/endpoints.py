@@ -37,7 +37,7 @@ async def create(
     availability_zone: Annotated[str | None, Query(description="As in the body.")] = None,
 ) -> Response:
     """Deploy a model. Answers at once; the endpoint comes up behind it."""
-    asker.require_control()
+    asker.require_create()
     data = await json_object(request, settings.max_body_bytes)
     draft = _draft(data, availability_zone)
     ask = _ask(request, asker, data, availability_zone)
