@@ -108,8 +108,8 @@ class Placement:
 class Offer:
     """A hardware configuration with what is free of it now.
 
-    ``availability`` is ``available`` (a replica fits now), ``unavailable`` (a node could hold it, none has room now)
-    or ``insufficient`` (no node could ever hold it, or the model does not fit it).
+    ``availability`` is ``available`` (a replica fits now), ``insufficient`` (some of its accelerator is free now, but
+    less than a replica needs) or ``unavailable`` (none of it is free now, or no node with it is healthy).
     """
 
     hardware: Hardware

@@ -74,10 +74,11 @@ def _configuration(node: Node, units: int, count: int, prices: Mapping[str, Hard
 
 def place(hardware: Hardware, nodes: Sequence[Node], zone: str | None, zone_required: bool) -> Placement | NoRoom:
     """Where a replica on ``hardware`` goes: the fitting node with the least room left (so that large holes stay
-    large), in the preferred ``zone`` where one there fits, else elsewhere unless ``zone_required``."""
-    kind = [node for node in nodes if node.accelerator == hardware.accelerator and node.healthy]
+    large), in the preferred ``zone`` where one there fits, else elsewhere unless ``zone_required``. A node that is not
+    healthy takes nothing, but counts as one that could."""
+    kind = [node for node in nodes if node.accelerator == hardware.accelerator]
     allowed = [node for node in kind if zone is None or not zone_required or node.zone == zone]
-    fitting = [node for node in allowed if hardware.resources.fits(node.free)]
+    fitting = [node for node in allowed if node.healthy and hardware.resources.fits(node.free)]
     if not fitting:
         return _no_room(hardware, kind, allowed, zone if zone_required else None)
     preferred = [node for node in fitting if zone is None or node.zone == zone]
@@ -90,17 +91,32 @@ def place(hardware: Hardware, nodes: Sequence[Node], zone: str | None, zone_requ
 
 def _no_room(hardware: Hardware, kind: Sequence[Node], allowed: Sequence[Node], zone: str | None) -> NoRoom:
     where = f" in zone {zone}" if zone else ""
+    notices = "".join(
+        f" {notice}" for notice in dict.fromkeys(node.notice for node in allowed if node.healthy) if notice
+    )
     if not any(hardware.resources.fits(node.total) for node in allowed):
         lacks = [f"node {node.id}: {hardware.resources.shortfall(node.total)}" for node in allowed]
-        detail = "; ".join(lacks) or f"there is no healthy node with {hardware.accelerator}{where}"
-        return NoRoom("infeasible" if kind else "no_capacity", f"No node could hold {hardware.id}{where}: {detail}.")
-    lacks = [f"node {node.id}: {hardware.resources.shortfall(node.free)}" for node in allowed]
-    return NoRoom("no_capacity", f"No hardware is free for {hardware.id}{where}: {'; '.join(lacks)}.")
+        detail = "; ".join(lacks) or f"there is no node with {hardware.accelerator}{where}"
+        code = "infeasible" if kind else "no_capacity"
+        return NoRoom(code, f"No node could hold {hardware.id}{where}: {detail}.{notices}")
+    lacks = [_lack(hardware, node) for node in allowed]
+    return NoRoom("no_capacity", f"No hardware is free for {hardware.id}{where}: {'; '.join(lacks)}.{notices}")
+
+
+def _lack(hardware: Hardware, node: Node) -> str:
+    if not node.healthy:
+        return f"node {node.id} does not answer"
+    return f"node {node.id}: {hardware.resources.shortfall(node.free)}"
 
 
 def offer(hardware: Hardware, nodes: Sequence[Node], now: datetime) -> Offer:
     """``hardware`` with what is free of it at ``now``."""
-    placed = place(hardware, nodes, None, False)
-    if isinstance(placed, Placement):
-        return Offer(hardware, "available", now)
-    return Offer(hardware, "insufficient" if placed.code == "infeasible" else "unavailable", now)
+    return Offer(hardware, _availability(hardware, nodes), now)
+
+
+def _availability(hardware: Hardware, nodes: Sequence[Node]) -> str:
+    if isinstance(place(hardware, nodes, None, False), Placement):
+        return "available"
+    kind = [node for node in nodes if node.accelerator == hardware.accelerator and node.healthy]
+    units = [node.free.threads if node.accelerator == CPU else node.free.accelerators for node in kind]
+    return "insufficient" if any(count > 0 for count in units) else "unavailable"

@@ -24,7 +24,8 @@ class HardwareSpecs(Answer):
 
 
 class HardwareAvailability(Answer):
-    """``available``: a replica fits now; ``unavailable``: none is free now; ``insufficient``: it can never fit."""
+    """``available``: a replica fits now; ``insufficient``: some of that accelerator is free now, but less than a
+    replica needs; ``unavailable``: none of it is free now."""
 
     status: Literal["available", "unavailable", "insufficient"]
 

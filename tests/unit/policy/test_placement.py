@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,9 +23,9 @@ def cpu(name: str, threads: int, free: int | None = None, zone: str = "a", *, he
     )
 
 
-def gpu(name: str, count: int) -> Node:
+def gpu(name: str, count: int, free: int | None = None) -> Node:
     total = Resources(count * 8, count * 64 * GIB, count)
-    return Node(name, "a", "nvidia_h100_80gb_sxm", total, total)
+    return Node(name, "a", "nvidia_h100_80gb_sxm", total, total if free is None else replace(total, accelerators=free))
 
 
 def test_cpu_nodes_offer_each_thread_count_with_its_share_of_memory() -> None:
@@ -73,15 +75,57 @@ def test_what_no_node_could_hold_is_infeasible() -> None:
     refused = place(hardware, [cpu("small", 2)], None, False)
     assert isinstance(refused, NoRoom)
     assert refused.code == "infeasible"
-    assert offer(hardware, [cpu("small", 2)], NOW).availability == "insufficient"
-    assert offer(hardware, [cpu("big", 8, free=3)], NOW).availability == "unavailable"
-    assert offer(hardware, [cpu("big", 8)], NOW).availability == "available"
 
 
-def test_unhealthy_nodes_get_nothing() -> None:
-    nodes = [cpu("sick", 4, healthy=False)]
-    refused = place(configurations(nodes, {})["1x_cpu"], nodes, None, False)
+H100 = "nvidia_h100_80gb_sxm"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "nodes", "availability"),
+    [
+        pytest.param("4x_cpu", [cpu("n", 8)], "available", id="all is free"),
+        pytest.param("4x_cpu", [cpu("n", 8, free=4)], "available", id="just enough is free"),
+        pytest.param("4x_cpu", [cpu("n", 8, free=3)], "insufficient", id="some is free"),
+        pytest.param("4x_cpu", [cpu("a", 4, free=2), cpu("b", 4, free=2)], "insufficient", id="enough, but scattered"),
+        pytest.param("4x_cpu", [cpu("n", 8, free=0)], "unavailable", id="none is free"),
+        pytest.param("4x_cpu", [cpu("n", 8, healthy=False)], "unavailable", id="what is free does not answer"),
+        pytest.param("4x_cpu", [], "unavailable", id="no node"),
+        pytest.param("4x_cpu", [cpu("n", 8, free=0), gpu("g", 8)], "unavailable", id="another accelerator is free"),
+        pytest.param(f"4x_{H100}", [gpu("g", 8, free=3), cpu("n", 8)], "insufficient", id="some accelerators are free"),
+        pytest.param(
+            f"4x_{H100}", [gpu("g", 8, free=0)], "unavailable", id="no accelerator is free, though threads are"
+        ),
+    ],
+)
+def test_what_is_free_of_a_configuration(hardware: str, nodes: list[Node], availability: str) -> None:
+    known = configurations([cpu("any", 8), gpu("any", 8)], {})
+    assert offer(known[hardware], nodes, NOW).availability == availability
+
+
+def test_unhealthy_nodes_get_nothing_but_may_recover() -> None:
+    nodes = [cpu("sick", 4, healthy=False), cpu("small", 2)]
+    refused = place(configurations(nodes, {})["4x_cpu"], nodes, None, False)
     assert isinstance(refused, NoRoom)
+    assert refused.code == "no_capacity"
+    assert refused.reason == (
+        "No hardware is free for 4x_cpu: node sick does not answer; "
+        "node small: CPU threads: 4 wanted, 2 free; memory: 16.0 GiB wanted, 8.0 free."
+    )
+
+
+def test_a_node_without_room_gives_its_notice_once() -> None:
+    told = "At most 6 engines run at once here."
+    nodes = [replace(cpu(name, 2, free=0), notice=told) for name in ("a", "b")]
+    hardware = configurations(nodes, {})["2x_cpu"]
+    full = place(hardware, nodes, None, False)
+    small = place(hardware, [replace(cpu("a", 1), notice=told)], None, False)
+    assert isinstance(full, NoRoom)
+    assert isinstance(small, NoRoom)
+    assert full.reason.endswith(f"0.0 free. {told}")
+    assert small.reason.endswith(f"4.0 free. {told}")
+    assert place(hardware, [replace(cpu("a", 2), notice=told)], None, False) == Placement(
+        "a", "a", "node a has room for 2x_cpu"
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=5), st.integers(1, 8))

@@ -28,8 +28,8 @@ async def test_all_configurations_smallest_first(office: Office) -> None:
     assert list((await statuses(office)).items()) == [
         ("1x_cpu", "available"),
         ("2x_cpu", "available"),
-        ("3x_cpu", "unavailable"),
-        ("4x_cpu", "unavailable"),
+        ("3x_cpu", "insufficient"),
+        ("4x_cpu", "insufficient"),
     ]
 
 
