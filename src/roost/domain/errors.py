@@ -99,7 +99,8 @@ class VersionConflict(RoostError):
 
 class ModelUnavailable(RoostError):
     """A model's weights could not be obtained. ``code`` says why: ``disk_full``, ``digest_mismatch``,
-    ``source_unreachable``, ``source_missing``, ``wrong_format``, ``permission``."""
+    ``source_unreachable``, ``source_missing``, ``source_ambiguous``, ``wrong_format``, ``permission``,
+    ``quota_exceeded``."""
 
     code = "model_unavailable"
 

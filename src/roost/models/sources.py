@@ -16,6 +16,7 @@ BUILT_IN: Mapping[str, str] = {
     "pypi": "roost.models.source_pypi:PypiSource",
     "file": "roost.models.source_file:FileSource",
     "http": "roost.models.source_http:HttpSource",
+    "hf": "roost.models.source_hf:HfSource",
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 TIMEOUT_S = 20.0
 
@@ -15,7 +16,8 @@ TIMEOUT_S = 20.0
 @dataclass
 class Document:
     """What a path answers. ``cuts`` are numbers of body bytes after which the next responses are cut off; ``statuses``
-    are answered first, one per request; ``hold_at`` makes the next body pause there until ``release`` is set."""
+    are answered first, one per request, with ``extra_headers``; ``hold_at`` makes the next body pause there until
+    ``release`` is set."""
 
     content: bytes
     content_type: str = "application/octet-stream"
@@ -89,7 +91,7 @@ class WeightsServer:
         if document is None:
             return _short(request, 404)
         if document.statuses:
-            return _short(request, document.statuses.pop(0))
+            return _short(request, document.statuses.pop(0), document.extra_headers)
         start = _start(document, headers)
         if start is None:
             _body(request, document, 200, 0)
@@ -100,8 +102,10 @@ class WeightsServer:
         return None
 
 
-def _short(request: BaseHTTPRequestHandler, status: int) -> None:
+def _short(request: BaseHTTPRequestHandler, status: int, headers: Mapping[str, str] = MappingProxyType({})) -> None:
     request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name, value)
     request.send_header("content-length", "0")
     request.end_headers()
 
