@@ -144,6 +144,9 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         "created_at": "2026-01-01T00:00:00Z",
         "expires_at": "2026-01-02T00:00:00Z",
         "revoked_at": None,
+        "state": "active",
+        "name": None,
+        "endpoints": None,
     }
     async with client_of(app, None, authorization=f"Bearer {key['key']}") as bob:
         listed = (await bob.get("/keys")).json()["data"]
@@ -167,6 +170,13 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         ({"expires_at": "2030-01-01T00:00:00"}, "expires_at"),
         ({"expires_at": "tomorrow"}, "expires_at"),
         ({"expires_at": "9999-12-31T23:59:59-14:00"}, "expires_at"),
+        ({"name": "x" * 65}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"endpoints": []}, "endpoints"),
+        ({"endpoints": "endpoint-1"}, "endpoints"),
+        ({"endpoints": ["endpoint-none"]}, "endpoints"),
+        ({"endpoints": ["e"] * 1001}, "endpoints"),
+        ({"role": "admin", "endpoints": ["endpoint-none"]}, "endpoints"),
     ],
 )
 async def test_bad_keys_are_refused(
@@ -230,6 +240,8 @@ async def test_who_one_is(http: httpx.AsyncClient) -> None:
         "project_slug": "roost",
         "owner": "roost",
         "role": "admin",
+        "endpoints": None,
+        "expires_at": None,
     }
     for path in ("/v3/whoami", "/v1/v3/whoami"):
         assert (await http.get(f"http://roost.test{path}")).json() == {

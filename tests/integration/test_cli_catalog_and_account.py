@@ -200,6 +200,33 @@ def test_the_key_in_use_is_marked(bench: Bench) -> None:
         assert [line.split()[0] for line in lines if line.endswith("this key")] == [mine]
 
 
+def test_a_key_with_limits_says_so_everywhere(bench: Bench) -> None:
+    endpoint = bench.create()
+    made = bench.json(
+        "keys", "create", "--role", "member", "--endpoint", endpoint["name"], "--expires", "2100-01-01T00:00:00Z",
+        "--name", "for the demo",
+    )  # fmt: skip
+    assert (made["endpoints"], made["name"], made["state"]) == ([endpoint["id"]], "for the demo", "active")
+    listed = bench.run("keys", "list").stdout
+    assert all(text in listed for text in ("for the demo", endpoint["id"], "2100-01-01", "active", "all"))
+    spoken = bench.run("keys", "create", "--endpoint", endpoint["id"], "--expires", "2100-01-01T00:00:00Z").stderr
+    assert f"for {endpoint['id']} only" in spoken
+    assert "2100-01-01" in spoken
+
+
+def test_a_key_for_an_endpoint_that_is_not_there_is_refused(bench: Bench) -> None:
+    result = bench.run("keys", "create", "--endpoint", "endpoint-none")
+    assert result.exit_code == 1
+    assert "endpoint-none" in result.stderr
+
+
+def test_an_expiry_that_is_none_is_a_mistake_of_usage(bench: Bench) -> None:
+    result = bench.run("keys", "create", "--expires", "tomorrow")
+    assert result.exit_code == 2
+    assert "30d" in result.stderr
+    assert bench.json("keys", "list")["data"][-1]["expires_at"] is None
+
+
 def test_an_unknown_role_is_a_mistake_of_usage(bench: Bench) -> None:
     assert bench.run("keys", "create", "--role", "king").exit_code == 2
 

@@ -7,7 +7,7 @@ are replaced here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from roost import schemas
@@ -15,6 +15,7 @@ from roost.domain.endpoint import Endpoint, Progress, StateReason
 from roost.domain.event import Event
 from roost.domain.hardware import Offer
 from roost.domain.key import ApiKey
+from roost.domain.log import ReplicaLog
 from roost.domain.model import Fetch, Model, Source
 from roost.domain.replica import Replica
 from roost.services.access import Principal
@@ -158,8 +159,8 @@ def model_of(body: schemas.ModelCreate) -> Model:
     )
 
 
-def key_view(key: ApiKey) -> schemas.ApiKey:
-    """A key without its secret."""
+def key_view(key: ApiKey, now: datetime) -> schemas.ApiKey:
+    """A key as it is at ``now``, without its secret."""
     return schemas.ApiKey(
         id=key.id,
         owner=key.owner,
@@ -167,6 +168,9 @@ def key_view(key: ApiKey) -> schemas.ApiKey:
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
+        state=key.state(now).value,
+        name=key.name,
+        endpoints=_listed(key.endpoints),
     )
 
 
@@ -186,6 +190,11 @@ def event_view(event: Event) -> schemas.Event:
     )
 
 
+def log_lines(logs: Sequence[ReplicaLog]) -> list[schemas.LogLine]:
+    """The lines of several replicas, those of one after those of the other."""
+    return [schemas.LogLine(replica_id=log.replica_id, line=plain(line)) for log in logs for line in log.lines]
+
+
 def whoami_view(principal: Principal) -> schemas.Whoami:
     """The flat shape; an owner is organization and project in one."""
     owner = principal.owner
@@ -198,6 +207,8 @@ def whoami_view(principal: Principal) -> schemas.Whoami:
         project_slug=_slug(owner),
         owner=owner,
         role=principal.role.value,
+        endpoints=_listed(principal.endpoints),
+        expires_at=principal.expires_at,
     )
 
 
@@ -214,6 +225,10 @@ def whoami_nested(principal: Principal) -> schemas.WhoamiNested:
 def plain(text: str) -> str:
     """``text`` as UTF-8 can carry it."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _listed(endpoints: Sequence[str] | None) -> list[str] | None:
+    return None if endpoints is None else list(endpoints)
 
 
 def _slug(owner: str) -> str:

@@ -15,8 +15,8 @@ SPARE_ENDPOINT_COLUMNS = ("NAME", "CREATED", "READY", "REPLICAS", "HARDWARE")
 HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY (GB)", "PER MINUTE", "AVAILABILITY")
 MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "WEIGHTS")
 SPARE_MODEL_COLUMNS = ("CONTEXT", "TYPE", "ENGINE", "WEIGHTS")
-KEY_COLUMNS = ("ID", "OWNER", "ROLE", "CREATED", "EXPIRES", "REVOKED", "CURRENT")
-SPARE_KEY_COLUMNS = ("CREATED", "EXPIRES", "REVOKED", "ROLE")
+KEY_COLUMNS = ("ID", "NAME", "OWNER", "ROLE", "STATE", "CREATED", "EXPIRES", "REVOKED", "ENDPOINTS", "CURRENT")
+SPARE_KEY_COLUMNS = ("CREATED", "REVOKED", "NAME", "EXPIRES", "ENDPOINTS", "ROLE")
 
 
 def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
@@ -128,7 +128,19 @@ def key_row(key: ApiKey, current: str) -> tuple[str, ...]:
     """A line of the list of keys; ``current`` is the id of the key in use."""
     expires = "never" if key.expires_at is None else at(key.expires_at)
     revoked = "-" if key.revoked_at is None else at(key.revoked_at)
-    return (key.id, key.owner, key.role, at(key.created_at), expires, revoked, "this key" if key.id == current else "-")
+    listed = "all" if key.endpoints is None else ",".join(key.endpoints)
+    return (
+        key.id,
+        key.name or "-",
+        key.owner,
+        key.role,
+        key.state,
+        at(key.created_at),
+        expires,
+        revoked,
+        listed,
+        "this key" if key.id == current else "-",
+    )
 
 
 def event_line(event: Event, *, of_one: bool) -> str:

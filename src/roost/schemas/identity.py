@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from roost.schemas.base import Answer
 
 
 class Whoami(Answer):
-    """The flat shape, ``GET /whoami``; ``owner`` and ``role`` are extras."""
+    """The flat shape, ``GET /whoami``; ``owner`` and what follows it are extras, all about the key that was sent."""
 
     api_key_id: str
     organization_id: str
@@ -18,6 +19,8 @@ class Whoami(Answer):
     project_slug: str
     owner: str
     role: str
+    endpoints: list[str] | None = None
+    expires_at: datetime | None = None
 
 
 class WhoamiKey(Answer):

@@ -9,6 +9,9 @@ from pydantic import AwareDatetime, Field
 
 from roost.schemas.base import Answer, Body
 
+State = Literal["active", "expired", "revoked"]
+"""Whether a key is accepted."""
+
 Role = Literal["admin", "member", "inference"]
 """What a key may do."""
 
@@ -23,6 +26,11 @@ class ApiKey(Answer):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    state: State
+    name: str | None = None
+    endpoints: list[str] | None = Field(
+        default=None, description="Ids of the endpoints that the key is for; null: all of its owner's."
+    )
 
 
 class ApiKeyCreated(ApiKey):
@@ -45,4 +53,9 @@ class ApiKeyCreate(Body):
     role: str = Field(default="member", description="admin, member or inference.")
     expires_at: AwareDatetime | None = Field(
         default=None, strict=False, description="RFC 3339 with a time zone; absent: never."
+    )
+    name: str | None = Field(default=None, description="For people: what the key is used for.")
+    endpoints: list[str] | None = Field(
+        default=None,
+        description="Ids or names of the endpoints that the key is for; absent: all of its owner's. Not for admins.",
     )

@@ -6,6 +6,7 @@ It never stores, logs or returns a key after its creation: only the SHA-256 dige
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,10 @@ from roost.domain.ids import UuidSource, event_id, key_id
 from roost.domain.key import ApiKey, Role, digest_of
 from roost.services.access import Principal
 from roost.store.base import Store
+
+MAX_NAME_LENGTH = 64
+MAX_ENDPOINTS = 1000
+"""Endpoints on a key's list: gateways look through it with each request."""
 
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -45,12 +50,22 @@ class KeyService:
             raise AuthenticationFailed("authentication failed: this API key is not one of this server's.")
         if not key.usable(self.now()):
             raise AuthenticationFailed("authentication failed: this API key has expired.")
-        return Principal(key.id, key.owner, key.role)
+        return Principal(key.id, key.owner, key.role, key.endpoints, key.expires_at)
 
     async def create(
-        self, principal: Principal, *, owner: str | None, role: str, expires_at: datetime | None
+        self,
+        principal: Principal,
+        *,
+        owner: str | None,
+        role: str,
+        expires_at: datetime | None,
+        name: str | None = None,
+        endpoints: Sequence[str] | None = None,
     ) -> IssuedKey:
-        """Issue a key. Raises ``PermissionDenied`` and ``BadRequest`` naming the field."""
+        """Issue a key; ``endpoints`` are ids or names of those that it is for (None: all of its owner's).
+
+        Raises ``PermissionDenied`` and ``BadRequest`` naming the field.
+        """
         principal.require_admin("create keys")
         now = self.now()
         if role not in set(Role):
@@ -60,18 +75,30 @@ class KeyService:
             raise BadRequest(
                 "owner must be 1 to 64 letters, digits and . _ - (a letter or digit first).", param="owner"
             )
-        expires = _expiry(expires_at, now)
+        listed = None if endpoints is None else await self._listed(endpoints, chosen, Role(role))
         secret = f"roost-{self.token()}"
-        key = ApiKey(key_id(self.uuids()), digest_of(secret), chosen, Role(role), now, expires)
-        reason = f"{principal.owner} created a key of role {role} for {chosen}"
+        key = ApiKey(
+            id=key_id(self.uuids()),
+            digest=digest_of(secret),
+            owner=chosen,
+            role=Role(role),
+            created_at=now,
+            expires_at=_expiry(expires_at, now),
+            name=_name(name),
+            endpoints=listed,
+        )
+        limits = "" if listed is None else f", limited to {', '.join(listed)}"
+        reason = f"{principal.owner} created a key of role {role} for {chosen}{limits}"
         await self.store.insert_key(key, [self._event("key.created", reason, principal, key.id, now)])
         self.wake_routes()
         return IssuedKey(key, secret)
 
     async def list(self, principal: Principal) -> Sequence[ApiKey]:
-        """All keys of the principal's owner (for admins: all), oldest first. Raises ``PermissionDenied``."""
+        """All keys of the principal's owner (for admins: all), oldest first; for keys with a list of endpoints only the
+        key itself. Raises ``PermissionDenied``."""
         principal.require_control()
-        return [key for key in await self.store.keys() if principal.may_see(key.owner)]
+        keys = [key for key in await self.store.keys() if principal.may_see(key.owner)]
+        return keys if principal.endpoints is None else [key for key in keys if key.id == principal.key_id]
 
     async def revoke(self, principal: Principal, key_id: str) -> ApiKey:
         """Revoke a key (admins any, members only the one they ask with); again is a no-op.
@@ -92,8 +119,42 @@ class KeyService:
         self.wake_routes()
         return revoked
 
+    async def _listed(self, endpoints: Sequence[str], owner: str, role: Role) -> tuple[str, ...]:
+        """The ids of ``endpoints``, each once. Raises ``BadRequest`` for what is not one of ``owner``'s."""
+        if role is Role.ADMIN:
+            raise BadRequest(
+                "endpoints cannot limit a key of role admin: make a member or inference key.", param="endpoints"
+            )
+        if not 1 <= len(endpoints) <= MAX_ENDPOINTS:
+            raise BadRequest(
+                f"endpoints must name 1 to {MAX_ENDPOINTS}; leave the field out for all of the owner's.",
+                param="endpoints",
+            )
+        found: dict[str, None] = {}
+        for wanted in endpoints:
+            endpoint = await self.store.endpoint(wanted) or await self.store.endpoint_by_name(wanted)
+            if endpoint is None or endpoint.deleted_at is not None or endpoint.owner != owner:
+                raise BadRequest(
+                    f"endpoints: {owner} has none with the id or name {wanted[:300]!r}.",
+                    param="endpoints",
+                    code="unknown_endpoint",
+                )
+            found[endpoint.id] = None
+        return tuple(found)
+
     def _event(self, kind: str, reason: str, principal: Principal, key: str, now: datetime) -> Event:
         return Event(event_id(self.uuids()), now, kind, principal.owner, reason, data={"key": key})
+
+
+def _name(name: str | None) -> str | None:
+    """The name, None for an empty one. Raises ``BadRequest``."""
+    if not name:
+        return None
+    if len(name) > MAX_NAME_LENGTH or any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name):
+        raise BadRequest(
+            f"name must have at most {MAX_NAME_LENGTH} characters and no control characters.", param="name"
+        )
+    return name
 
 
 def _expiry(expires_at: datetime | None, now: datetime) -> datetime | None:

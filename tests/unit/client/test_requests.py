@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -92,6 +93,14 @@ def test_a_name_is_one_segment_of_the_path(call: Call[Any]) -> None:
         (
             requests.create_key(owner="o", role="admin"),
             Request("POST", "/keys", json={"owner": "o", "role": "admin"}),
+        ),
+        (
+            requests.create_key(name="n", endpoints=("e",), expires_at=datetime(2030, 1, 1, tzinfo=UTC)),
+            Request(
+                "POST",
+                "/keys",
+                json={"role": "member", "expires_at": "2030-01-01T00:00:00+00:00", "name": "n", "endpoints": ["e"]},
+            ),
         ),
         (requests.list_keys(), Request("GET", "/keys")),
         (requests.revoke_key("key-1"), Request("DELETE", "/keys/key-1")),

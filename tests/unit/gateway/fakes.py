@@ -22,6 +22,8 @@ KEY = "rk-test-member"
 OTHER_KEY = "rk-test-other"
 ADMIN_KEY = "rk-test-admin"
 EXPIRED = "rk-test-expired"
+LISTED_KEY = "rk-listed"
+ELSEWHERE_KEY = "rk-elsewhere"
 ENDPOINT = "endpoint-1"
 NAME = "alice/tiny-1"
 
@@ -349,6 +351,8 @@ def table(version: int, *replicas: RouteReplica, term: int = 1, **changes: Any) 
         RouteKey(digest_of(OTHER_KEY), "key-2", "bob", "inference"),
         RouteKey(digest_of(ADMIN_KEY), "key-3", "root", "admin"),
         RouteKey(digest_of(EXPIRED), "key-4", "alice", "member", expires_at=1.0),
+        RouteKey(digest_of(LISTED_KEY), "key-5", "alice", "inference", endpoints=("endpoint-other", ENDPOINT)),
+        RouteKey(digest_of(ELSEWHERE_KEY), "key-6", "alice", "inference", endpoints=("endpoint-other",)),
     )
     return RoutingTable("test", term, version, (RouteEndpoint(**fields),), keys)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gateway.fakes import (
     ADMIN_KEY,
+    ELSEWHERE_KEY,
+    ENDPOINT,
     EXPIRED,
     KEY,
+    LISTED_KEY,
     NAME,
     OTHER_KEY,
     Client,
@@ -112,7 +116,30 @@ KEYS = {
     "unknown": ("rk-nobody", 401, "unknown_api_key"),
     "expired": (EXPIRED, 401, "expired_api_key"),
     "foreign": (OTHER_KEY, 404, "model_not_found"),
+    "not listed": (ELSEWHERE_KEY, 404, "model_not_found"),
 }
+
+
+async def test_a_list_opens_what_is_on_it(world: World) -> None:
+    client = await world.connect()
+    assert (await client.ask(post(key=LISTED_KEY))).status == 200
+
+
+async def test_what_is_not_listed_reads_like_what_is_not_there(world: World) -> None:
+    client = await world.connect()
+    hidden = await client.ask(post(key=ELSEWHERE_KEY))
+    absent = await client.ask(post({"model": "endpoint-none"}, key=ELSEWHERE_KEY))
+    assert hidden.error["message"].replace(ENDPOINT, "endpoint-none") == absent.error["message"]
+
+
+async def test_a_revoked_key_is_refused_at_the_next_request_of_an_open_connection(world: World) -> None:
+    client = await world.connect()
+    assert (await client.ask(post())).status == 200
+    current = world.gateway.books.table
+    assert current is not None
+    world.gateway.apply(replace(current, version=current.version + 1, keys=current.keys[1:]))
+    assert (await client.ask(post())).error["code"] == "unknown_api_key"
+    assert (await client.ask(post(key=ADMIN_KEY))).status == 200
 
 
 @pytest.mark.parametrize("name", KEYS)

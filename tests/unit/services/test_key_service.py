@@ -37,7 +37,7 @@ async def test_an_issued_key_works_until_it_expires(office: Office) -> None:
 
     assert re.fullmatch(r"roost-[A-Za-z0-9_-]{43}", issued.secret)
     assert issued.key.digest == digest_of(issued.secret)
-    assert await keys.authenticate(issued.secret) == Principal(issued.key.id, "bob", Role.INFERENCE)
+    assert await keys.authenticate(issued.secret) == Principal(issued.key.id, "bob", Role.INFERENCE, expires_at=expires)
     assert office.route_wakes == 1
     office.clock.advance(timedelta(hours=1))
     with pytest.raises(AuthenticationFailed, match="expired"):

@@ -15,8 +15,10 @@ router = APIRouter(tags=["keys"])
 
 @router.get("/keys", response_model=schemas.ApiKeyList)
 async def list_keys(asker: Asker, services: UseServices) -> Response:
-    """The keys of the caller's owner (for admins: all), oldest first."""
-    return answer(schemas.ApiKeyList(data=[key_view(key) for key in await services.keys.list(asker)]))
+    """The keys of the caller's owner (for admins: all), oldest first. A key with a list of endpoints sees itself only."""
+    keys = await services.keys.list(asker)
+    now = services.keys.now()
+    return answer(schemas.ApiKeyList(data=[key_view(key, now) for key in keys]))
 
 
 @router.post("/keys", response_model=schemas.ApiKeyCreated, openapi_extra={"body": "ApiKeyCreate"})
@@ -24,8 +26,16 @@ async def create(request: Request, asker: Asker, services: UseServices, settings
     """Issue a key (admins only). The answer is the only place that shows it."""
     asker.require_admin("create keys")
     body = parsed(schemas.ApiKeyCreate, await json_object(request, settings.max_body_bytes))
-    issued = await services.keys.create(asker, owner=body.owner, role=body.role, expires_at=body.expires_at)
-    response = answer(schemas.ApiKeyCreated(**key_view(issued.key).model_dump(), key=issued.secret))
+    issued = await services.keys.create(
+        asker,
+        owner=body.owner,
+        role=body.role,
+        expires_at=body.expires_at,
+        name=body.name,
+        endpoints=body.endpoints,
+    )
+    view = key_view(issued.key, issued.key.created_at)
+    response = answer(schemas.ApiKeyCreated(**view.model_dump(), key=issued.secret))
     response.headers["cache-control"] = "no-store"
     return response
 

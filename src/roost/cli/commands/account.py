@@ -9,6 +9,7 @@ import typer
 
 from roost.cli import describe
 from roost.cli.failure import CommandFailed, ExitCode
+from roost.cli.format import at
 from roost.cli.session import Json, Session
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ def whoami(session: Session, json: Json = False) -> None:
         session.out.json(answer.json)
         return
     me = answer.value
-    session.out.details(
-        [("Server", session.client.base_url), ("Key", me.api_key_id), ("Owner", me.owner), ("Role", me.role)]
-    )
+    pairs = [("Server", session.client.base_url), ("Key", me.api_key_id), ("Owner", me.owner), ("Role", me.role)]
+    if me.expires_at is not None:
+        pairs.append(("Expires", at(me.expires_at)))
+    if me.endpoints is not None:
+        pairs += [("Endpoints" if number == 0 else "", endpoint) for number, endpoint in enumerate(me.endpoints)]
+    session.out.details(pairs)
 
 
 def events(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from roost.cli import describe
+from roost.cli.expiry import expiry
+from roost.cli.format import at
 from roost.cli.session import Json, Session, with_session
 
 app = typer.Typer(name="keys", no_args_is_help=True, rich_markup_mode=None)
@@ -29,17 +32,37 @@ def create(
         Role,
         typer.Option("--role", help="admin: everything; member: the owner's endpoints; inference: requests to them."),
     ] = Role.MEMBER,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="WHEN", help="30d, 12h, or a time such as 2027-01-31T12:00:00Z."),
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--endpoint", metavar="ENDPOINT", help="Only for this endpoint (id or name); more than once for several."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What the key is used for.")] = None,
     json: Json = False,
 ) -> None:
     """Issue an API key. It is shown this once."""
     from roost.client import requests
 
-    answer = session.client.send(requests.create_key(owner=owner, role=role.value))
+    call = requests.create_key(
+        owner=owner,
+        role=role.value,
+        expires_at=None if expires is None else expiry(expires, datetime.now(UTC)),
+        name=name,
+        endpoints=endpoint or None,
+    )
+    answer = session.client.send(call)
     if json:
         session.out.json(answer.json)
         return
     key = answer.value
-    session.out.note(f"Key {key.id} of {key.owner} ({key.role}). Keep it: it is not shown again.")
+    until = "" if key.expires_at is None else f", until {at(key.expires_at)}"
+    limits = "" if key.endpoints is None else f", for {', '.join(key.endpoints)} only"
+    session.out.note(f"Key {key.id} of {key.owner} ({key.role}{until}{limits}). Keep it: it is not shown again.")
     session.out.line(key.key)
 
 
