@@ -18,6 +18,12 @@ from typing import Any
 from roost.domain.errors import InvalidSettings
 from roost.domain.hardware import HardwarePrice
 
+SANDBOX = "sandbox"
+"""The runtime and the engine of ``roost serve --sandbox``."""
+
+SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+"""How a setting that is on or off can be written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -33,8 +39,10 @@ class Settings:
     """Number of gateway processes that share the public port; one carries a thousand streams."""
     database_url: str = ""
     """SQLAlchemy URL; empty means SQLite in the home directory."""
+    sandbox: bool = False
+    """A declared fleet and SmolLM2 under the names of large models, to try scripts on; a home is one or the other."""
     runtime: str = "local"
-    """Where replicas run: a name of ``roost.runtimes.registry``."""
+    """Where replicas run: a name of ``roost.runtimes.registry``; ``sandbox`` with ``sandbox``, and only then."""
     zone: str = "local"
     """The availability zone of this machine."""
     owner: str = "roost"
@@ -119,9 +127,21 @@ class Settings:
         return cls(**values)
 
 
-def home_dir(flag: Path | None = None) -> Path:
-    """ROOST_HOME: the flag, else the variable, else ``~/.roost``; absolute."""
-    return (flag or Path(os.environ.get("ROOST_HOME") or Path.home() / ".roost")).expanduser().absolute()
+def home_dir(flag: Path | None = None, *, sandbox: bool = False) -> Path:
+    """Where a server keeps everything: the flag, else ROOST_HOME, else ``~/.roost`` (``~/.roost-sandbox`` for a
+    ``sandbox``); absolute."""
+    usual = Path.home() / (".roost-sandbox" if sandbox else ".roost")
+    return (flag or Path(os.environ.get("ROOST_HOME") or usual)).expanduser().absolute()
+
+
+def known_home(flag: Path | None = None) -> Path:
+    """The home of the server that a command means: as ``home_dir``, for a sandbox where ROOST_SANDBOX says so, or
+    where only a sandbox has ever been started."""
+    own, sandbox = home_dir(flag), home_dir(flag, sandbox=True)
+    wanted = SWITCH.get(os.environ.get("ROOST_SANDBOX", "").lower())
+    if wanted is None:
+        wanted = (sandbox / "credentials.json").exists() and not (own / "credentials.json").exists()
+    return sandbox if wanted else own
 
 
 def secret(name: str) -> str | None:
@@ -156,14 +176,18 @@ def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) 
 
     Raises ``InvalidSettings`` naming the setting and what it accepts.
     """
-    place = home_dir(home)
+    environment = _from_environment()
+    wanted = flags.get("sandbox")
+    place = home_dir(home, sandbox=bool(environment.get("sandbox") if wanted is None else wanted))
     path = config or place / "config.toml"
     values: dict[str, Any] = {}
     if config is not None or path.exists():
         values.update(_from_file(path))
-    values.update(_from_environment())
+    values.update(environment)
     values.update({name: value for name, value in flags.items() if value is not None})
     values["home"] = place
+    if values.get("sandbox"):
+        values.setdefault("runtime", SANDBOX)
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -198,15 +222,17 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, where: str) -> Any:
-    kinds = {"str": str, "int": int, "float": float}
+    kinds = {"str": str, "int": int, "float": float, "bool": bool}
     kind = next((kinds[str(f.type)] for f in fields(Settings) if f.name == name and str(f.type) in kinds), None)
     if kind is None:
         raise InvalidSettings(f"{where}: there is no setting called {name!r}.")
     try:
+        if kind is bool:
+            return SWITCH[str(value).lower()]
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):
         raise InvalidSettings(f"{where}: {name} takes a value of type {kind.__name__}, not {value!r}.") from None
 
 
@@ -228,6 +254,11 @@ def _check(settings: Settings) -> None:
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidSettings(f"{name} must be between {low:g} and {high:g}, not {getattr(settings, name)!r}.")
+    if settings.sandbox != (settings.runtime == SANDBOX):
+        raise InvalidSettings(
+            "The runtime 'sandbox' and `roost serve --sandbox` belong together: a sandbox has no other runtime, and no "
+            "other server has this one."
+        )
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise InvalidSettings(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
 
@@ -239,6 +270,7 @@ __all__ = [
     "engine_environment",
     "home_dir",
     "hub",
+    "known_home",
     "load",
     "package_index_url",
     "replace",

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
-from roost.config import client_environment, home_dir
+from roost.config import client_environment, known_home
 
 _REMEDY = "stop the server and start it with `roost serve --new-key`."
 
@@ -52,7 +52,7 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
         env_url, env_key = client_environment()
         base_url, api_key = base_url or env_url, api_key or env_key
     base_url, api_key = base_url or None, api_key or None
-    path = home_dir(home) / "credentials.json"
+    path = known_home(home) / "credentials.json"
     # A broken file must not stand in the way of somebody who needs none.
     stored = None if base_url and api_key else read(path)
     chosen = choose(base_url, api_key, stored)

@@ -16,6 +16,7 @@ BUILT_IN: Mapping[str, str] = {
     "llama_cpp": "roost.engines.llama_cpp:LlamaCppEngine",
     "external": "roost.engines.external:ExternalEngine",
     "echo": "roost.engines.echo:EchoEngine",
+    "sandbox": "roost.engines.sandbox:SandboxEngine",
 }
 
 

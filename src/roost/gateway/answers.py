@@ -15,6 +15,9 @@ from roost.web.errors import error_body, type_of
 MAX_RETRY_AFTER_S = 60
 """The classic SDKs honour no longer ``retry-after``."""
 
+SANDBOX = b"x-roost-sandbox: true\r\n"
+"""The header line on every response of a sandbox."""
+
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 

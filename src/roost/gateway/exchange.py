@@ -246,8 +246,9 @@ class Exchange:
 
     def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
         request = self.request
-        return b"HTTP/1.1%b\r\n%bx-request-id: %b\r\n\r\n" % (
+        return b"HTTP/1.1%b\r\n%b%bx-request-id: %b\r\n\r\n" % (
             head.relayed(framed=framed),
+            self._gateway.marks,
             b"connection: close\r\n" if request.close else connection_line(self._gateway.draining, request.http10),
             request.id,
         )
@@ -397,6 +398,7 @@ class Exchange:
             status, body = answer
             headers, outcome = b"", "completed"
         close = request.close or self._gateway.draining
+        headers += self._gateway.marks
         data = response(status, body, request.id, headers=headers, close=close, http10=request.http10)
         self.sent += len(data)
         self._front.transport.write(data)

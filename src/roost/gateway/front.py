@@ -416,7 +416,7 @@ class Front(asyncio.Protocol):
             status,
             body,
             request.id,
-            headers=headers,
+            headers=headers + self._gateway.marks,
             content_type=content_type,
             close=request.close or self._gateway.draining or not request.complete,
             http10=request.http10,
@@ -443,7 +443,8 @@ class Front(asyncio.Protocol):
         request = self._request or Request(self.seen_at)
         request.id = request.id or self._gateway.next_id()
         body = b"" if request.method == b"HEAD" else refusal.body()
-        data = response(refusal.status, body, request.id, headers=refusal.headers(), close=True)
+        headers = refusal.headers() + self._gateway.marks
+        data = response(refusal.status, body, request.id, headers=headers, close=True)
         self.transport.write(data)
         self._gateway.cells[counters.REFUSED] += 1
         self._gateway.account(request, refusal.status, len(data), refusal.code or "refused")

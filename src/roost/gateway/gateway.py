@@ -19,7 +19,7 @@ from roost.config import Settings
 from roost.domain.routing import RouteKey, RoutingTable
 from roost.gateway import admission, counters, health
 from roost.gateway.access_log import AccessLog
-from roost.gateway.answers import Refusal
+from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.body import decode
 from roost.gateway.books import Books, EndpointBook, ReplicaBook
 from roost.gateway.classic import adapt
@@ -57,6 +57,8 @@ class Gateway:
         self.index = index
         self.loop = loop
         self.max_body_bytes = settings.max_body_bytes
+        self.marks = SANDBOX if settings.sandbox else b""
+        """Header lines, each with its line end, that every response carries."""
         self.now = loop.time
         self.wall = wall
         self.books = Books(loop)

@@ -157,8 +157,14 @@ class Relay:
             close = request.close = request.close or request.http10
             ending = b"" if request.http10 else b"transfer-encoding: chunked\r\n"
         self._write(
-            b"HTTP/1.1%b\r\n%b%bx-request-id: %b\r\n\r\n"
-            % (head.relayed(framed=raw), ending, connection_line(close, request.http10), request.id)
+            b"HTTP/1.1%b\r\n%b%b%bx-request-id: %b\r\n\r\n"
+            % (
+                head.relayed(framed=raw),
+                ending,
+                self._gateway.marks,
+                connection_line(close, request.http10),
+                request.id,
+            )
         )
         return raw
 

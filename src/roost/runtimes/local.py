@@ -15,8 +15,8 @@ import logging
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,8 +29,9 @@ from roost.runtimes import local_records, machine
 from roost.runtimes.base import RuntimeSettings
 from roost.runtimes.hints import Hints
 from roost.runtimes.local_paths import LocalPaths, ReplicaPaths, is_safe_id
+from roost.runtimes.local_records import Record
 from roost.runtimes.local_replica import STOP_MARGIN, LocalReplica
-from roost.runtimes.reservation import admit
+from roost.runtimes.reservation import Decision, admit
 from roost.runtimes.supervision import process
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class LocalRuntime:
 
     async def capacity(self) -> Sequence[Node]:
         """This machine."""
-        return (self._node(),)
+        return self._nodes()
 
     async def launch(self, spec: LaunchSpec, replica_id: str) -> None:
         """Run ``spec`` as ``replica_id``. Raises ``ValueError`` for an id that cannot be a file name."""
@@ -119,12 +120,12 @@ class LocalRuntime:
     async def status(self, replica_id: str) -> RuntimeStatus | None:
         """What is known of the replica."""
         replica = self._replicas.get(replica_id)
-        return None if replica is None else replica.status(self._node_id)
+        return None if replica is None else replica.status()
 
     async def list(self) -> Sequence[RuntimeStatus]:
         """All replicas of this installation, those included that only their records tell of."""
         await self._adopt()
-        return tuple(replica.status(self._node_id) for replica in self._replicas.values())
+        return tuple(replica.status() for replica in self._replicas.values())
 
     async def stop(self, replica_id: str, grace: timedelta) -> None:
         """TERM, wait, KILL everything; returns when all of it is gone."""
@@ -167,23 +168,36 @@ class LocalRuntime:
         if replica.state is RuntimeState.EXITED and not self._closed:
             self._admit()
 
-    def _node(self) -> Node:
-        total = self._total
-        assert total is not None, "start() first"
-        free = total
-        for replica in self._replicas.values():
+    def _nodes(self) -> Sequence[Node]:
+        """What there is to run on, with what is free of it."""
+        assert self._total is not None, "start() first"
+        machine_ = Node(self._node_id, self._settings.zone, ACCELERATOR, self._total, self._total)
+        return (self._less_held(machine_, self._replicas.values()),)
+
+    def _node_of(self, record: Record) -> str:
+        """The node that an adopted replica is on."""
+        return self._node_id
+
+    def _less_held(self, node: Node, replicas: Iterable[LocalReplica]) -> Node:
+        free = node.total
+        for replica in replicas:
             if replica.holds:
                 free -= replica.resources
         # An adopted replica may hold more than a machine with new settings offers: less than nothing is not free.
         free = Resources(max(0, free.threads), max(0, free.memory_bytes), max(0, free.accelerators))
-        return Node(self._node_id, self._settings.zone, ACCELERATOR, total, free)
+        return replace(node, free=free)
+
+    def _decide(self) -> Decision:
+        """Which queued launches begin, and where."""
+        return admit(self._queue, self._nodes())
 
     def _admit(self) -> None:
         """Start what fits, oldest first. No await in here: what is free cannot change under it."""
-        decision = admit(self._queue, (self._node(),))
-        for replica_id in decision.admitted:
+        decision = self._decide()
+        for replica_id, node_id in decision.admitted.items():
             spec = self._queue.pop(replica_id)
             replica = self._replicas[replica_id]
+            replica.node_id = node_id
             replica.begin(self._launch_message(spec, replica_id, replica.paths), self._environment)
         for replica_id, wait in decision.waiting.items():
             if replica_id in self._queue and self._replicas[replica_id].wait_for(wait):
@@ -207,7 +221,7 @@ class LocalRuntime:
                 "endpoint_id": spec.endpoint_id,
                 "installation": self._settings.installation,
                 "nonce": nonce,
-                "node_id": self._node_id,
+                "node_id": self._replicas[replica_id].node_id,
                 "address": address,
                 "control_socket": str(paths.control_socket),
                 "log": str(paths.log),
@@ -236,6 +250,7 @@ class LocalRuntime:
                 self._not_ours.add(replica_id)
                 continue
             replica = self._new(replica_id, record.resources)
+            replica.node_id = self._node_of(record)
             replica.adopt(record)
             adopted.append(asyncio.create_task(replica.settled.wait()))
         if adopted:

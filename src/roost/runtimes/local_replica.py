@@ -23,6 +23,7 @@ from roost.runtimes.log_file import last_lines
 from roost.runtimes.reservation import Wait
 from roost.runtimes.supervision import process
 from roost.runtimes.supervision import record as record_file
+from roost.runtimes.supervision.log_tail import MAX_LINES
 from roost.runtimes.supervisor_client import SupervisorConnection, SupervisorUnreachable
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class LocalReplica:
         self.paths = paths
         self.resources = resources
         self.state = RuntimeState.PENDING
+        self.node_id: str | None = None
+        """Where it is; None before that is decided."""
         self.waits_for: Wait | None = None
         self.settled = asyncio.Event()
         """Set once its true state is known (after a launch or an adoption)."""
@@ -73,7 +76,7 @@ class LocalReplica:
         """Whether its reservation counts."""
         return self.state not in (RuntimeState.PENDING, RuntimeState.EXITED)
 
-    def status(self, node_id: str) -> RuntimeStatus:
+    def status(self) -> RuntimeStatus:
         """Its status as the runtime interface wants it."""
         state, record = self.state, self._record
         if self.holds and self._grace is not None:
@@ -84,7 +87,7 @@ class LocalReplica:
             replica_id=self.id,
             state=state,
             address=record.address if record is not None and is_up else None,
-            node_id=None if state is RuntimeState.PENDING else node_id,
+            node_id=None if state is RuntimeState.PENDING else self.node_id,
             pending_reason=self.waits_for.reason if self.waits_for else None,
             pending_message=self.waits_for.message if self.waits_for else None,
             exit=self._exit,
@@ -135,11 +138,17 @@ class LocalReplica:
         """The last lines of its output: from its supervisor while that answers, else from its log file."""
         if self.holds and self._record is not None:
             try:
-                return await supervisor_client.logs(self._record.control_socket, self._record.nonce, tail, _ANSWER_S)
+                held = await supervisor_client.logs(self._record.control_socket, self._record.nonce, tail, _ANSWER_S)
+                return held if tail <= MAX_LINES or len(held) < MAX_LINES else await self._longer(held, tail)
             except SupervisorUnreachable as error:
                 _log.info("%s: reading the log file, since its supervisor is unreachable: %s", self.id, error)
         lines = await asyncio.to_thread(last_lines, self.paths.log, tail)
         return lines or (self._exit.log_tail[-tail:] if self._exit and tail > 0 else ())
+
+    async def _longer(self, held: tuple[str, ...], tail: int) -> tuple[str, ...]:
+        """More lines than a supervisor holds, where its file has them."""
+        filed = await asyncio.to_thread(last_lines, self.paths.log, tail)
+        return filed if len(filed) > len(held) else held
 
     async def close(self) -> None:
         """Let go of it; it keeps running."""

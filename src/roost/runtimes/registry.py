@@ -14,6 +14,7 @@ from roost.runtimes.base import Runtime, RuntimeSettings
 BUILT_IN: Mapping[str, str] = {
     "local": "roost.runtimes.local:LocalRuntime",
     "memory": "roost.runtimes.memory:MemoryRuntime",
+    "sandbox": "roost.runtimes.sandbox:SandboxRuntime",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """The facts of the banner. ``api_key`` is shown on the first start only (None afterwards); ``note`` is a sentence
-    about the credentials file, when there is something to say; ``program`` is how the user calls ``roost``."""
+    about the credentials file, when there is something to say; ``program`` is how the user calls ``roost``; ``home``
+    is what commands must be told to find the server, None where they find it. ``sandbox``: it is one, and says so."""
 
     version: str
     origin: str
@@ -19,6 +21,15 @@ class Welcome:
     program: str = "roost"
     api_key: str | None = None
     note: str | None = None
+    home: Path | None = None
+    sandbox: bool = False
+
+
+SANDBOX = (
+    "THIS IS A SANDBOX: its hardware is declared, not there, and every built-in model, whatever its",
+    "name, is really SmolLM2-135M on this machine's CPU, at most 6 engines at once.",
+)
+_FIRST = ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "4x_nvidia_h100_80gb_sxm")
 
 
 def banner(welcome: Welcome) -> str:
@@ -32,13 +43,17 @@ def banner(welcome: Welcome) -> str:
         ("logs", str(welcome.logs)),
     ]
     lines = [f"Roost {welcome.version} is serving at {welcome.origin}", ""]
+    if welcome.sandbox:
+        lines += [*(f"  {line}" for line in SANDBOX), ""]
+    model, hardware = _FIRST if welcome.sandbox else ("smollm2-135m", welcome.hardware)
     lines += [f"  {name:<8} {value}" for name, value in rows]
     if welcome.note:
         lines += ["", f"  {welcome.note}"]
     lines += [
         "",
         "Try next, in another terminal:",
-        f"  {welcome.program} endpoints create --model smollm2-135m --hardware {welcome.hardware} --wait",
+        *([f"  export ROOST_HOME={shlex.quote(str(welcome.home))}"] if welcome.home else []),
+        f"  {welcome.program} endpoints create --model {model} --hardware {hardware} --wait",
         "",
         "Ctrl-C finishes the requests in flight and stops everything; Ctrl-C again stops at once.",
     ]

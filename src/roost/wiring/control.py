@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from roost.config import Settings
 from roost.domain.errors import RoostError
-from roost.wiring import lifeline
+from roost.wiring import lifeline, sandbox
 from roost.wiring.listen import bind_unix
 from roost.wiring.pids import command_line, read_pid
 
@@ -80,7 +80,7 @@ class Ending:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the process; its exit code."""
     arguments = _parse(argv)
-    settings = Settings.parse(arguments.settings.read_text())
+    settings = sandbox.settings_of(Settings.parse(arguments.settings.read_text()))
     parent = lifeline.ReadyPipe(arguments.ready)
     lifeline.watch(arguments.lifeline, lifeline.PARENT_GONE_CONTROL)
     try:
@@ -151,9 +151,14 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     store = store_at(settings.database)
     await store.open()
     stack.push_async_callback(store.close)
-    installation = await store.installation(str(uuid4()))
+    installation = await store.installation(sandbox.installation_id(settings, uuid4()))
+    sandbox.check_mode(settings, installation)
     access = await grant_access(store, settings, now=_now(), uuids=uuid4, token=_token, new_key=new_key)
-    catalog = Catalog(store)
+    catalog = Catalog(
+        store,
+        built_in=sandbox.built_in_models(settings),
+        known_engines=partial(sandbox.engine_names, settings),
+    )
     await catalog.load()
     cache = ModelCache(settings.models_dir)
     await cache.start()
@@ -200,6 +205,7 @@ def _apps(
         uuids=uuid4,
         wake=plane.wake,
         wake_routes=plane.wake_routes,
+        logs_of=plane.logs,
     )
     return (
         AppliedWrites(create_app(services, settings=settings, metrics=metrics.render), plane.routes_applied),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from roost._version import __version__
-from roost.config import Settings
+from roost.config import Settings, known_home
 from roost.domain.errors import InvalidSettings
 from roost.wiring import home, instance, left_replicas, logfiles
 from roost.wiring.banner import Welcome, banner
@@ -225,6 +225,8 @@ class Parent:
             program=program(),
             api_key=told.get("api_key"),
             note=told.get("note"),
+            home=settings.home if settings.sandbox and settings.home != known_home() else None,
+            sandbox=settings.sandbox,
         )
         self._options.show(banner(welcome))
 

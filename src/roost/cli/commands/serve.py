@@ -29,6 +29,15 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
     ] = None,
+    sandbox: Annotated[
+        bool | None,
+        typer.Option(
+            "--sandbox/--no-sandbox",
+            show_default=False,
+            help="Declared GPUs and a small model under the names of large ones, to try scripts on; its home is "
+            "~/.roost-sandbox.",
+        ),
+    ] = None,
     keep_replicas: Annotated[
         bool, typer.Option("--keep-replicas", help="Leave replicas running at the end; the next server adopts them.")
     ] = False,
@@ -48,7 +57,13 @@ def serve(
     from roost.wiring import parent
 
     settings = load(
-        home=home, config=config, host=host, port=port, gateway_workers=gateway_workers, log_level=log_level
+        home=home,
+        config=config,
+        host=host,
+        port=port,
+        gateway_workers=gateway_workers,
+        log_level=log_level,
+        sandbox=sandbox,
     )
     options = parent.Options(keep_replicas=keep_replicas, verbose=verbose, new_key=new_key, say=_say, show=_show)
     raise typer.Exit(parent.serve(settings, options))

@@ -29,12 +29,12 @@ def stop(
 
     Without a server, end the replicas that an earlier one left.
     """
-    from roost.config import Settings, home_dir
+    from roost.config import Settings, known_home
     from roost.wiring import instance, left_replicas
 
     if keep_replicas and now:
         raise CommandFailed("--now ends replicas, --keep-replicas leaves them: give one of the two.")
-    place = home_dir(home)
+    place = known_home(home)
     process = instance.running(Settings(home=place))
     if process is None:
         end_left(place, Output(), keep_replicas=keep_replicas, now=now)
