@@ -279,6 +279,18 @@ async def test_a_long_home_puts_its_sockets_elsewhere(tmp_path: Path) -> None:
     assert not socket_path.parent.exists()
 
 
+async def test_more_lines_than_a_supervisor_holds_come_from_the_file_while_it_runs(world: LocalWorld) -> None:
+    runtime = await world.open()
+    code = "import time\nfor i in range(1500): print('line', i)\nprint('done', flush=True)\ntime.sleep(1000)"
+    await runtime.launch(replace(spec(), processes=(script(code),)), "replica-1")
+    async with asyncio.timeout(PATIENCE_S):
+        while tuple(await runtime.logs("replica-1", 1)) != ("done",):  # noqa: ASYNC110 (output sends no event)
+            await asyncio.sleep(0.01)
+    lines = (*(f"line {i}" for i in range(1500)), "done")
+    for tail in (2, 500, 501, 1000, 9999):
+        assert tuple(await runtime.logs("replica-1", tail)) == lines[-tail:]
+
+
 async def test_output_is_kept_whole_and_by_its_end(world: LocalWorld) -> None:
     runtime = await world.open()
     code = "import os\nfor i in range(3000): os.write(1 + i % 2, b'line %d\\n' % i)"

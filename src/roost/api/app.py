@@ -16,7 +16,7 @@ from roost.api.boundary import Boundary
 from roost.api.internal import create_internal_app
 from roost.api.openapi import describe
 from roost.api.paths import PlainPaths
-from roost.api.routes import endpoints, events, hardware, identity, keys, models, operations
+from roost.api.routes import endpoints, events, hardware, identity, keys, logs, models, operations
 from roost.config import Settings
 from roost.services import Services
 
@@ -37,7 +37,8 @@ def create_app(services: Services, *, settings: Settings, metrics: Callable[[], 
     app.state.services = services
     app.state.settings = settings
     app.state.metrics = metrics
-    for part in (endpoints, hardware, models, keys, events, identity, operations):
+    # Logs first: the path of an endpoint takes everything that follows it, slashes included.
+    for part in (logs, endpoints, hardware, models, keys, events, identity, operations):
         app.include_router(part.router)
     failures.register(app)
     described: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from roost.control.ended_logs import LINES, EndedLogs
 from roost.control.observer import ModelLookup
 from roost.control.prober import Prober
 from roost.domain.endpoint import Endpoint
@@ -54,6 +55,7 @@ class Actuator:
         prober: Prober,
         uuids: UuidSource,
         wake: Callable[[str], None],
+        ended_logs: EndedLogs | None = None,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -62,6 +64,7 @@ class Actuator:
         self._prober = prober
         self._uuids = uuids
         self._wake = wake
+        self._ended_logs = ended_logs if ended_logs is not None else EndedLogs()
         self._stops: dict[str, asyncio.Task[None]] = {}
 
     async def execute(self, facts: Facts, plan: Plan, now: datetime) -> None:
@@ -93,6 +96,7 @@ class Actuator:
         if plan.finished:
             event = self._event(endpoint, Note("endpoint.removed", "its teardown is complete"), now)
             await self._store.purge_endpoint(endpoint.id, [event])
+            self._ended_logs.drop(endpoint.id)
 
     async def _look_after(self, facts: Facts, model: Model | None, plan: Plan) -> None:
         addresses = {item.replica.id: item.observed.address for item in facts.replicas if item.observed is not None}
@@ -107,6 +111,8 @@ class Actuator:
         for gone in plan.delete:
             self._prober.forget(gone)
             if facts.managed:
+                lines = tuple(await self._runtime.logs(gone, LINES))
+                self._ended_logs.keep(facts.endpoint.id, gone, lines)
                 await self._runtime.forget(gone)
 
     def _prepare(self, facts: Facts, model: Model | None, placement: Placement, now: datetime) -> Launch:

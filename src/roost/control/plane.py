@@ -18,6 +18,7 @@ import structlog
 
 from roost.config import Settings
 from roost.control.actuator import Actuator
+from roost.control.ended_logs import EndedLogs
 from roost.control.gateways import GatewayRegistry
 from roost.control.observer import ModelLookup, Observer
 from roost.control.prober import HttpProber, Prober
@@ -27,6 +28,7 @@ from roost.control.workqueue import WorkQueue
 from roost.domain.hardware import Node
 from roost.domain.ids import UuidSource
 from roost.domain.lifecycle import State
+from roost.domain.log import ReplicaLog
 from roost.domain.replica import Replica, ReplicaState
 from roost.models.base import Cache
 from roost.policy.facts import Plan, PlanSettings
@@ -100,6 +102,7 @@ class ControlPlane:
         self.gateways = GatewayRegistry(now, settle=gateway_settle, expected=gateway_pids)
         self.gateways.news = self._gateway_news
         self._prober = prober or HttpProber(self.replica_news)
+        self._ended_logs = EndedLogs()
         observer = Observer(
             store=store,
             runtime=runtime,
@@ -119,6 +122,7 @@ class ControlPlane:
             prober=self._prober,
             uuids=uuids,
             wake=self.wake,
+            ended_logs=self._ended_logs,
         )
         self.reconciler = Reconciler(
             observer=observer,
@@ -188,6 +192,19 @@ class ControlPlane:
     async def capacity(self) -> Sequence[Node]:
         """The runtime's nodes, as they are now."""
         return await self._runtime.capacity()
+
+    async def logs(self, endpoint_id: str, tail: int) -> Sequence[ReplicaLog]:
+        """The last ``tail`` lines of each replica of the endpoint: those that ended lately, then those that run, oldest
+        first. Servers that Roost did not start have none."""
+        ended = [replace(log, lines=log.lines[-tail:] if tail else ()) for log in self._ended_logs.of(endpoint_id)]
+        rows = sorted(await self._store.replicas(endpoint_id), key=lambda row: (row.created_at, row.id))
+        running = [
+            ReplicaLog(row.id, tuple(await self._runtime.logs(row.id, tail)))
+            for row in rows
+            if await self._runtime.status(row.id) is not None
+        ]
+        known = {log.replica_id for log in running}
+        return [*(log for log in ended if log.replica_id not in known), *running]
 
     async def _all_gone(self) -> None:
         while True:

@@ -25,6 +25,7 @@ from roost.schemas.hardware import (
 )
 from roost.schemas.identity import Whoami, WhoamiKey, WhoamiNested, WhoamiOrganization, WhoamiProject
 from roost.schemas.keys import ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyList, Role
+from roost.schemas.logs import LogLine, LogList
 from roost.schemas.models import Download, Model, ModelCreate, ModelDeleted, ModelList, ModelPricing, ModelSource
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "HardwareList",
     "HardwarePricing",
     "HardwareSpecs",
+    "LogLine",
+    "LogList",
     "Model",
     "ModelCreate",
     "ModelDeleted",

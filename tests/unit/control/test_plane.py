@@ -17,6 +17,7 @@ from roost.domain.endpoint import Endpoint
 from roost.domain.hardware import Resources
 from roost.domain.launch import LaunchSpec, ProcessSpec
 from roost.domain.lifecycle import DesiredState, State
+from roost.domain.log import ReplicaLog
 from roost.domain.replica import ExitInfo, RuntimeState
 from roost.domain.routing import RoutingTable
 from roost.runtimes.base import RuntimeSettings
@@ -145,6 +146,29 @@ async def test_an_engine_that_dies_is_replaced_by_the_hint_alone(running: Runnin
 
     await eventually(replaced)
     await running.reaches(endpoint_id, State.STARTED)
+
+
+async def test_what_an_engine_said_outlives_it(running: Running) -> None:
+    endpoint_id = await running.create()
+    await running.reaches(endpoint_id, State.STARTED)
+    (first,) = await running.store.replicas(endpoint_id)
+    running.runtime.write_log(first.id, "one", "last words")
+    assert await running.plane.logs(endpoint_id, 1) == [ReplicaLog(first.id, ("last words",))]
+    running.runtime.crash(first.id, ExitInfo(signal=9))
+
+    async def replaced() -> bool:
+        logs = await running.plane.logs(endpoint_id, 10)
+        return [log.ended for log in logs] == [True, False]
+
+    await eventually(replaced)
+    assert (await running.plane.logs(endpoint_id, 10))[0] == ReplicaLog(first.id, ("one", "last words"), ended=True)
+    await running.store.mark_deleted(endpoint_id, datetime.now(UTC), [])
+    running.plane.wake(endpoint_id)
+
+    async def forgotten() -> bool:
+        return not await running.plane.logs(endpoint_id, 10)
+
+    await eventually(forgotten)
 
 
 async def test_room_that_appears_starts_who_waits(running: Running) -> None:

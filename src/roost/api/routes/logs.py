@@ -1,0 +1,78 @@
+"""``/endpoints/{id}/logs``: what the engines say, as a list or, with ``follow``, as server-sent events.
+
+Set up before the other routes of endpoints, whose names may hold slashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from roost import schemas
+from roost.api.answers import answer
+from roost.api.context import Asker, UseServices, asker
+from roost.api.views import log_lines
+from roost.domain.errors import RoostError
+from roost.domain.log import ReplicaLog
+from roost.services.logs import POLL_S
+from roost.web.errors import body_of
+
+router = APIRouter(tags=["endpoints"])
+
+KEEP_ALIVE_S = 10.0
+"""Longest silence of a stream, in seconds; then a comment is sent and the key is checked again."""
+
+_STREAM: dict[str, Any] = {
+    "description": "With follow: unnamed events whose data is a line as in the list.",
+    "content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}},
+}
+
+
+@router.get("/endpoints/{endpoint:path}/logs", response_model=schemas.LogList, responses={200: _STREAM})
+async def logs(
+    endpoint: str,
+    request: Request,
+    asker: Asker,
+    services: UseServices,
+    replica: Annotated[str | None, Query(description="Only of this replica, also when it has ended.")] = None,
+    tail: Annotated[int, Query(description="Last lines of each replica; 0 to 10000.")] = 200,
+    follow: Annotated[bool, Query(description="Go on with new lines until the deployment is deleted.")] = False,
+) -> Response:
+    """The engines' output: of the replicas that run, else of the one that ended last."""
+    wanted = replica or None
+    if not follow:
+        found = await services.logs.tail(asker, endpoint, replica=wanted, tail=tail)
+        return answer(schemas.LogList(data=log_lines(found)))
+    batches = services.logs.follow(asker, endpoint, replica=wanted, tail=tail)
+    # The first step tells what is wrong with the request while there can still be a status.
+    first = await anext(batches)
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    return StreamingResponse(_frames(request, first, batches), media_type="text/event-stream", headers=headers)
+
+
+async def _frames(
+    request: Request, first: Sequence[ReplicaLog], batches: AsyncIterator[Sequence[ReplicaLog]]
+) -> AsyncIterator[bytes]:
+    yield b": following\n\n" + _data(first)
+    silent_s = 0.0
+    try:
+        async for batch in batches:
+            data = _data(batch)
+            silent_s = 0.0 if data else silent_s + POLL_S
+            if silent_s >= KEEP_ALIVE_S:
+                silent_s = 0.0
+                # A key may be revoked while its holder listens.
+                await asker(request)
+                data = b": keep-alive\n\n"
+            if data:
+                yield data
+    except RoostError as error:
+        yield b"data: " + orjson.dumps(body_of(error)) + b"\n\n"
+
+
+def _data(batch: Sequence[ReplicaLog]) -> bytes:
+    return b"".join(b"data: " + line.model_dump_json().encode() + b"\n\n" for line in log_lines(batch))

@@ -1,0 +1,109 @@
+"""``/endpoints/{id}/logs`` on the wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import httpx
+import pytest
+from tests.unit.api.front import CREATE, app_of, check_failure, client_of
+from tests.unit.services.office import ADMIN, Office
+
+from roost.api.routes.logs import KEEP_ALIVE_S
+from roost.domain.log import ReplicaLog
+from roost.services.logs import POLL_S, LogService
+
+LINES = [ReplicaLog("replica-0", ("over",), ended=True), ReplicaLog("replica-1", ("eins", "zwei \ud800"))]
+
+
+class Server:
+    """The public app; ``waits`` says what happens while a stream waits."""
+
+    def __init__(self, office: Office) -> None:
+        self.office = office
+        self.waited = 0
+        self.waits: Callable[[int], Awaitable[None]] = self._nothing
+        logs = LogService(office.services.endpoints, office.store, self._logs_of, self._wait)
+        office.services = replace(office.services, logs=logs)
+        self.app = app_of(office)
+
+    async def create(self) -> dict[str, str]:
+        async with client_of(self.app) as http:
+            created: dict[str, str] = (await http.post("/endpoints", json=CREATE)).json()
+            return created
+
+    async def get(self, path: str, key: int | None = 1) -> httpx.Response:
+        async with client_of(self.app, key) as http:
+            return await http.get(path)
+
+    async def _logs_of(self, endpoint_id: str, tail: int) -> Sequence[ReplicaLog]:
+        return [replace(log, lines=log.lines[-tail:] if tail else ()) for log in LINES]
+
+    async def _wait(self, seconds: float) -> None:
+        self.waited += 1
+        assert self.waited < 1000, "a stream that does not end"
+        await self.waits(self.waited)
+
+    async def _nothing(self, count: int) -> None:
+        return
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server(await Office().open())
+
+
+async def test_the_lines_as_a_list(server: Server) -> None:
+    created = await server.create()
+    for name in (created["id"], created["name"].replace("/", "%2F"), created["name"]):
+        response = await server.get(f"/endpoints/{name}/logs?tail=1")
+        assert response.json() == {"object": "list", "data": [{"replica_id": "replica-1", "line": "zwei ?"}]}
+    response = await server.get(f"/endpoints/{created['id']}/logs?replica=replica-0")
+    assert [item["line"] for item in response.json()["data"]] == ["over"]
+
+
+async def test_refusals_have_a_status_also_when_a_stream_is_asked_for(server: Server) -> None:
+    created = await server.create()
+    for follow in ("", "&follow=true"):
+        assert check_failure(await server.get(f"/endpoints/endpoint-none/logs?{follow}"), 404)["param"] == "id"
+        here = f"/endpoints/{created['id']}/logs"
+        assert check_failure(await server.get(f"{here}?replica=x{follow}"), 404)["code"] == "replica_not_found"
+        assert check_failure(await server.get(f"{here}?tail=10001{follow}"), 400)["param"] == "tail"
+        assert check_failure(await server.get(f"{here}?tail=x{follow}"), 400)["param"] == "tail"
+        check_failure(await server.get(f"{here}?{follow}", key=2), 404)
+        check_failure(await server.get(f"{here}?{follow}", key=3), 403)
+        check_failure(await server.get(f"{here}?{follow}", key=None), 401)
+
+
+async def test_a_stream_is_of_unnamed_events_with_comments_in_its_silence(server: Server) -> None:
+    created = await server.create()
+    silence = round(KEEP_ALIVE_S / POLL_S)
+
+    async def delete_at_last(count: int) -> None:
+        if count == 2 * silence + 1:
+            await server.office.services.endpoints.delete(ADMIN, created["id"])
+
+    server.waits = delete_at_last
+    response = await server.get(f"/endpoints/{created['id']}/logs?follow=true")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [event for event in response.text.split("\n\n") if event]
+    data = [json.loads(event.removeprefix("data: ")) for event in events if not event.startswith(":")]
+    assert data == [{"replica_id": "replica-1", "line": "eins"}, {"replica_id": "replica-1", "line": "zwei ?"}]
+    assert [event for event in events if event.startswith(":")] == [": following", ": keep-alive", ": keep-alive"]
+
+
+async def test_a_key_that_is_revoked_ends_the_stream(server: Server) -> None:
+    created = await server.create()
+
+    async def revoke(count: int) -> None:
+        if count == 1:
+            server.office.clock.advance(timedelta(seconds=1))
+            await server.office.store.revoke_key("key-00000001", server.office.clock.now(), [])
+
+    server.waits = revoke
+    response = await server.get(f"/endpoints/{created['id']}/logs?follow=true")
+    error = json.loads(response.text.rstrip().rsplit("data: ", 1)[1])["error"]
+    assert "authentication" in error["message"].lower()
