@@ -14,6 +14,7 @@ from roost.domain.hardware import Hardware, Placement
 from roost.domain.launch import LaunchSpec
 from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
+from roost.policy.sizing import USUAL_MEMORY, MemoryUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Capabilities:
     request stops generating. ``can_continue``: it can continue from prompt plus emitted text. ``any_model_name``: the
     body's ``model`` may hold anything, so that bodies pass untouched; otherwise ``served_model`` must be put there.
     ``managed`` is False for servers that Roost did not start (``external``): no LaunchSpec, a probe only, any listed
-    hardware accepted and nothing reserved, scaling a no-op.
+    hardware accepted and nothing reserved, scaling a no-op. ``memory`` is how much it takes beside and for the weights;
+    None: next to none, so that any hardware holds it.
     """
 
     slots: int | None = None
@@ -36,6 +38,7 @@ class Capabilities:
     adapters: bool = False
     sleep: bool = False
     managed: bool = True
+    memory: MemoryUse | None = USUAL_MEMORY
 
 
 @dataclass(frozen=True, slots=True)

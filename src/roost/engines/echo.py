@@ -54,6 +54,7 @@ class EchoEngine:
             cancels_non_stream=model.options.get("cancels_non_stream") != "false",
             any_model_name=True,
             metrics=True,
+            memory=None,
         )
 
     def check_options(self, model: Model) -> None:

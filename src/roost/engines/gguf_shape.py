@@ -7,21 +7,17 @@ tensor, trusts no number in it, and answers None where the file does not say.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from pathlib import Path
+
+from roost.policy import sizing
 
 HEAD_BYTES = 256 * 1024
 """The numbers stand before the vocabulary, which is the bulk of a header."""
 VOCABULARY = "tokenizer."
 """The entries to stop at."""
 
-CACHE_BYTES = 2
-"""Bytes of one value in the cache (16 bit)."""
-
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-
-Facts = Mapping[str, int | float | str | list[int]]
 
 
 def kv_bytes_per_token(path: Path) -> int | None:
@@ -30,31 +26,7 @@ def kv_bytes_per_token(path: Path) -> int | None:
     Raises ``OSError``.
     """
     with path.open("rb") as file:
-        return cache_of(facts(file.read(HEAD_BYTES)))
-
-
-def cache_of(found: Facts) -> int | None:
-    """The same, from a header's entries."""
-    arch = found.get("general.architecture")
-
-    def number(name: str) -> int | None:
-        value = found.get(f"{arch}.{name}")
-        return value if isinstance(value, int) and 0 < value < 1 << 24 else None
-
-    layers, width, heads = number("block_count"), number("embedding_length"), number("attention.head_count")
-    per_layer = found.get(f"{arch}.attention.head_count_kv", heads)
-    if layers is None or (isinstance(per_layer, list) and not per_layer):
-        return None
-    kv_heads = sum(per_layer) if isinstance(per_layer, list) else _times(per_layer, layers)
-    head = width // heads if width and heads else None
-    key, value = number("attention.key_length") or head, number("attention.value_length") or head
-    if kv_heads is None or key is None or value is None:
-        return None
-    return kv_heads * (key + value) * CACHE_BYTES
-
-
-def _times(heads: int | float | str | None, layers: int) -> int | None:
-    return heads * layers if isinstance(heads, int) and 0 < heads < 1 << 24 else None
+        return sizing.kv_bytes_per_token(facts(file.read(HEAD_BYTES)))
 
 
 def facts(head: bytes) -> dict[str, int | float | str | list[int]]:

@@ -14,21 +14,22 @@ from pathlib import Path
 
 from roost.domain.errors import LaunchRefused
 from roost.domain.launch import LISTEN, LaunchSpec, ProcessSpec
-from roost.domain.model import Model
+from roost.domain.model import Footprint, Model
 from roost.domain.replica import ExitInfo, Failure
 from roost.engines import llama_cpp_exits
 from roost.engines.base import Capabilities, LaunchRequest, Probe
 from roost.engines.gguf_shape import kv_bytes_per_token
+from roost.policy.sizing import Demand, MemoryUse, size
 
 SERVER = "roost.engines.llama_cpp_server"
 PACKAGE = "xllamacpp"
 DEFAULT_SLOTS = 4
 TYPES = ("chat", "language", "code")
 MIB = 1024**2
-GIB = 1024**3
 
-COMPUTE_BYTES = 256 * MIB
-"""Room for the interpreter, the native code and llama.cpp's compute buffers."""
+MEMORY = MemoryUse(copies_on_cpu=2.0, overhead_bytes=256 * MIB)
+"""On CPUs llama.cpp repacks the weights for the processor beside the mapped file. The overhead is room for the
+interpreter, the native code and llama.cpp's compute buffers."""
 MAX_PROMPT_CACHE_MIB = 8192
 """llama.cpp's own bound; more prefixes than that are rarely asked for again."""
 LOAD_BYTES_PER_S = 50 * MIB
@@ -69,7 +70,12 @@ class LlamaCppEngine:
     def capabilities(self, model: Model) -> Capabilities:
         """A dropped non-stream request is generated to its end, so the gateway must ask for streams only."""
         return Capabilities(
-            slots=slots_of(model), cancels_non_stream=False, any_model_name=True, can_continue=False, metrics=True
+            slots=slots_of(model),
+            cancels_non_stream=False,
+            any_model_name=True,
+            can_continue=False,
+            metrics=True,
+            memory=MEMORY,
         )
 
     def check_options(self, model: Model) -> None:
@@ -113,19 +119,14 @@ class LlamaCppEngine:
         )
 
     def _prompt_cache(self, request: LaunchRequest, weights: Path, weights_bytes: int, wanted: int | None) -> int:
-        per_token = kv_bytes_per_token(weights)
-        tokens = request.model.context_length * slots_of(request.model)
-        # A header that does not tell is rare: the weights are then taken as the measure of the context, too.
-        context_bytes = weights_bytes if per_token is None else per_token * tokens
-        memory = request.hardware.resources.memory_bytes
-        if request.hardware.resources.accelerators == 0 and weights_bytes + context_bytes > memory:
-            raise LaunchRefused(
-                f"{request.model.id} needs {(weights_bytes + context_bytes) / GIB:.1f} GiB for its weights and a "
-                f"context of {tokens} tokens, but {request.hardware.id} has {memory / GIB:.1f} GiB; choose larger "
-                "hardware, a shorter context_length or fewer slots.",
-                code="out_of_memory",
-            )
-        room = prompt_cache_mib(memory, weights_bytes, context_bytes)
+        model, hardware = request.model, request.hardware
+        footprint = Footprint(weights_bytes, kv_bytes_per_token(weights))
+        demand = Demand(footprint, model.context_length, slots_of(model), MEMORY)
+        sized = size(demand, hardware)
+        if not sized.fits:
+            raise LaunchRefused(f"{model.id} does not fit {hardware.id}. {sized.reason}", code="out_of_memory")
+        needed = sized.need.total_bytes if sized.need is not None else 0
+        room = prompt_cache_mib(hardware.resources.memory_bytes, needed)
         return room if wanted is None else min(room, wanted)
 
     def probe(self, model: Model) -> Probe:
@@ -145,14 +146,12 @@ def slots_of(model: Model) -> int:
     return model.slots if model.slots is not None else DEFAULT_SLOTS
 
 
-def prompt_cache_mib(memory_bytes: int, weights_bytes: int, context_bytes: int) -> int:
+def prompt_cache_mib(memory_bytes: int, needed_bytes: int) -> int:
     """MiB of main memory for prompts that no slot holds any more; 0 means none.
 
-    The weights count twice, since llama.cpp repacks them for the processor beside the mapped file. Half of what is
-    left stays free for what is not counted here.
+    Half of what is left beside ``needed_bytes`` stays free for what is not counted there.
     """
-    room = memory_bytes - 2 * weights_bytes - context_bytes - COMPUTE_BYTES
-    return max(0, min(MAX_PROMPT_CACHE_MIB, room // 2 // MIB))
+    return max(0, min(MAX_PROMPT_CACHE_MIB, (memory_bytes - needed_bytes) // 2 // MIB))
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.engines.gguf_files import SMALL, Value, head
 
-from roost.engines.gguf_shape import cache_of, facts, kv_bytes_per_token
+from roost.engines.gguf_shape import facts, kv_bytes_per_token
+from roost.policy.sizing import kv_bytes_per_token as cache_of
 
 
 def test_layers_times_heads_times_their_width() -> None:

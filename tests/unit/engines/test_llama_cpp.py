@@ -16,12 +16,13 @@ from roost.domain.errors import LaunchRefused
 from roost.domain.model import Source
 from roost.domain.replica import ExitInfo
 from roost.engines.base import LaunchRequest
-from roost.engines.llama_cpp import GIB, MAX_PROMPT_CACHE_MIB, MIB, LlamaCppEngine, prompt_cache_mib
+from roost.engines.llama_cpp import MAX_PROMPT_CACHE_MIB, MIB, LlamaCppEngine, prompt_cache_mib
 from roost.testing.builders import make_model
 from roost.testing.engine_contract import make_launch_request, spec_arguments
 
 ENGINE = LlamaCppEngine()
 PER_TOKEN = 23040
+GIB = 1024**3
 
 
 @pytest.fixture
@@ -94,16 +95,22 @@ def test_the_probe_follows_the_models_type() -> None:
 
 
 def test_the_prompt_cache_is_half_of_what_is_left() -> None:
-    assert prompt_cache_mib(4 * GIB, 94 * MIB, 180 * MIB) == (4096 - 2 * 94 - 180 - 256) // 2
-    assert prompt_cache_mib(1 << 50, 94 * MIB, 180 * MIB) == MAX_PROMPT_CACHE_MIB
-    assert prompt_cache_mib(512 * MIB, 94 * MIB, 180 * MIB) == 0
+    assert prompt_cache_mib(4 * GIB, 624 * MIB) == (4096 - 624) // 2
+    assert prompt_cache_mib(1 << 50, 624 * MIB) == MAX_PROMPT_CACHE_MIB
+    assert prompt_cache_mib(512 * MIB, 624 * MIB) == 0
 
 
-@given(st.integers(0, 1 << 45), st.integers(0, 1 << 42), st.integers(0, 1 << 42))
-def test_the_prompt_cache_never_takes_what_others_need(memory: int, weights: int, context: int) -> None:
-    cache = prompt_cache_mib(memory, weights, context)
+@given(st.integers(0, 1 << 45), st.integers(0, 1 << 42))
+def test_the_prompt_cache_never_takes_what_others_need(memory: int, needed: int) -> None:
+    cache = prompt_cache_mib(memory, needed)
     assert 0 <= cache <= MAX_PROMPT_CACHE_MIB
-    assert cache == 0 or cache * MIB + 2 * weights + context <= memory
+    assert cache == 0 or cache * MIB + needed <= memory
+
+
+def test_weights_count_twice_on_cpus_and_the_process_has_its_room(weights: Path) -> None:
+    room = int(spec_arguments(ENGINE.build(ask(weights, slots=1, context_length=1)))["--cache-ram-mib"])
+    needed = 2 * weights.stat().st_size + PER_TOKEN + 256 * MIB
+    assert room == (4 * GIB - needed) // 2 // MIB
 
 
 def test_the_context_of_all_slots_is_counted(weights: Path) -> None:
@@ -123,8 +130,10 @@ def test_an_entry_may_ask_for_less_cache_but_not_for_more(weights: Path) -> None
 def test_a_model_that_cannot_fit_is_refused_in_numbers(weights: Path) -> None:
     error = refused(ask(weights, memory_bytes=1 * GIB, slots=4, context_length=100_000))
     assert error.code == "out_of_memory"
-    assert "8.6 GiB" in error.message
-    assert "1.0 GiB" in error.message
+    assert "context of 4 x 100000 tokens 8789 MiB" in error.message
+    assert error.message.endswith(
+        "but 2x_cpu has 1024 MiB: choose larger hardware or a context_length of at most 8738."
+    )
 
 
 def test_a_large_file_gets_more_time(tmp_path: Path) -> None:
@@ -258,6 +267,7 @@ def test_a_clients_mistake_does_not_explain_a_later_crash() -> None:
 
 def test_hardware_with_accelerators_says_so_to_the_process(weights: Path) -> None:
     request = ask(weights, memory_bytes=1 * GIB, context_length=100_000)
-    hardware = replace(request.hardware, resources=replace(request.hardware.resources, accelerators=2))
+    resources = replace(request.hardware.resources, accelerators=2)
+    hardware = replace(request.hardware, accelerator="nvidia_t4", resources=resources, memory_gb=16)
     spec = ENGINE.build(replace(request, hardware=hardware))
     assert spec_arguments(spec)["--accelerators"] == "2"
