@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roost.domain.errors import InvalidSettings, ModelUnavailable, RoostError
-from roost.domain.model import Fetch, FetchState, Model, Source
+from roost.domain.model import Fetch, FetchState, Footprint, Model, Source
 from roost.models import disk, partial, sources, verify
 from roost.models.base import ModelSource, Report, TooSlow
 from roost.models.blocking import in_thread
@@ -343,7 +343,8 @@ def in_terms_of(size: int | None, done: int, total: int | None) -> tuple[int, in
 
 
 def _ready(model_id: str, entry: Entry) -> Fetch:
-    return Fetch(model_id, FetchState.READY, entry.size, entry.size, entry.path)
+    footprint = Footprint(entry.size, entry.kv_bytes_per_token)
+    return Fetch(model_id, FetchState.READY, entry.size, entry.size, entry.path, footprint=footprint)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Fetch]]) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from roost.domain.errors import Conflict, NotFound
 from roost.domain.event import Event
 from roost.domain.ids import UuidSource, event_id
-from roost.domain.model import Model, Source
+from roost.domain.model import Footprint, Model, Source
 from roost.models import entry
 
 SMOLLM2 = Model(
@@ -35,6 +35,7 @@ SMOLLM2 = Model(
     # The weights allow 8192; a request gets 2048, so that four of them fit beside the weights in half a gigabyte.
     context_length=2048,
     slots=4,
+    footprint=Footprint(weights_bytes=98_362_432, kv_bytes_per_token=23_040),
     built_in=True,
 )
 """The default model: small enough for any machine."""

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from roost.domain.errors import ModelUnavailable
+from roost.policy import sizing
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+INTEGERS = frozenset("BbHhIiQq")
+MAX_LAYERS = 4096
+"""Longer arrays of integers belong to the vocabulary."""
 ALIGNMENT = 32
 """Tensors begin at multiples of this many bytes where the header names no other number."""
 MAX_COUNT = 1 << 24
@@ -25,12 +29,13 @@ MAX_COUNT = 1 << 24
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a GGUF file says of itself; None where it does not. ``context_length`` is what the model was trained for,
-    in tokens."""
+    in tokens; ``kv_bytes_per_token`` what one of them takes in an engine's key-value cache."""
 
     version: int
     tensors: int
     architecture: str | None
     context_length: int | None
+    kv_bytes_per_token: int | None = None
 
 
 class _Damaged(Exception):
@@ -55,6 +60,16 @@ def read_header(path: Path) -> Header:
             raise ModelUnavailable(
                 f"{path} is a damaged or incomplete GGUF file ({error}). Fetch the weights anew.", code="wrong_format"
             ) from error
+
+
+def kv_bytes_per_token(path: Path) -> int | None:
+    """What one token of context takes by the header of ``path``; None where it does not say or is no GGUF file's.
+    Raises ``OSError``."""
+    try:
+        return read_header(path).kv_bytes_per_token
+    except ModelUnavailable:
+        # Weights of another format, which other engines read; the cache has refused damaged ones before.
+        return None
 
 
 def _plainly(magic: bytes) -> str:
@@ -94,6 +109,7 @@ class _Reader:
             tensors=tensors,
             architecture=architecture if isinstance(architecture, str) else None,
             context_length=length if isinstance(length, int) and not isinstance(length, bool) and length > 0 else None,
+            kv_bytes_per_token=sizing.kv_bytes_per_token(facts),
         )
 
     def _tensor(self) -> int:
@@ -105,19 +121,22 @@ class _Reader:
         self._skip(8 * dimensions + 4)
         return self._number("Q")
 
-    def _value(self, kind: int) -> str | int | float | bool | None:
+    def _value(self, kind: int) -> str | int | float | bool | list[int] | None:
         if kind == STRING:
             return self._string()
         if kind == ARRAY:
-            self._skip_array()
-            return None
+            return self._array()
         if kind not in SCALARS:
             raise _Damaged(f"a value of unknown type {kind}")
         value: int | float | bool = struct.unpack("<" + SCALARS[kind], self._bytes(struct.calcsize(SCALARS[kind])))[0]
         return value
 
-    def _skip_array(self) -> None:
+    def _array(self) -> list[int] | None:
+        """The numbers of a short array of integers (one for each layer); any other is skipped."""
         kind, length = self._number("I"), self._count("Q")
+        if SCALARS.get(kind, "") in INTEGERS and length <= MAX_LAYERS:
+            code = f"<{length}{SCALARS[kind]}"
+            return list(struct.unpack(code, self._bytes(struct.calcsize(code))))
         if kind == STRING:
             for _ in range(length):
                 self._skip(self._count("Q"))
@@ -125,6 +144,7 @@ class _Reader:
             self._skip(length * struct.calcsize(SCALARS[kind]))
         else:
             raise _Damaged(f"an array of unknown type {kind}")
+        return None
 
     def _string(self) -> str:
         return self._bytes(self._count("Q")).decode()

@@ -30,7 +30,8 @@ class Entry:
 
     ``source`` is the fingerprint of the catalog's source. ``path`` is absolute (on disk: relative for the cache's own
     blobs, so that its folder can be moved); a file ``in_place`` is the user's own and was only looked at. ``size``
-    (bytes) and ``mtime_ns`` tell whether it was touched since.
+    (bytes) and ``mtime_ns`` tell whether it was touched since. ``kv_bytes_per_token`` is what the file's header
+    told of one token of context, None where it told nothing.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Entry:
     size: int
     mtime_ns: int
     in_place: bool = False
+    kv_bytes_per_token: int | None = None
 
     def intact(self) -> bool:
         """Whether the file is as it was; False where that cannot be told, so that it is read again and says why."""

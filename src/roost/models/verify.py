@@ -80,12 +80,13 @@ def keep(entry: Entry, blobs: Path) -> Entry:
 async def _entry(path: Path, mark: str, in_place: bool, report: Report) -> Entry:
     before = path.stat()
     digest = await in_thread(lambda stop: sha256_of(path, lambda done: report(done, before.st_size), stop))
+    told = await in_thread(lambda _: gguf.kv_bytes_per_token(path))
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ModelUnavailable(
             f"{path} changed while it was read. Start again when nobody writes to it any more.", code="digest_mismatch"
         )
-    return Entry(mark, digest, str(path), after.st_size, after.st_mtime_ns, in_place)
+    return Entry(mark, digest, str(path), after.st_size, after.st_mtime_ns, in_place, told)
 
 
 def _untold(done: int, total: int | None) -> None:
