@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from roost.cli.session import Session
-from roost.cli.wait import next_wait_step
+from roost.cli.wait import condition
+from roost.client.waiting import news_key
 
 if TYPE_CHECKING:
     from roost.client.sync import Roost
@@ -61,10 +62,10 @@ class Patience:
         last = None
         while True:
             endpoint = client.send(requests.retrieve_endpoint(self._endpoint)).value
-            step = next_wait_step(endpoint, "STARTED", moved=False, waited_s=0)
-            if step.key != last:
-                self._say(f"{step.line} · {UNKNOWN}" if endpoint.state == "STARTED" else step.line)
-            last = step.key
+            line, key = condition(endpoint), news_key(endpoint)
+            if key != last:
+                self._say(f"{line} · {UNKNOWN}" if endpoint.state == "STARTED" else line)
+            last = key
             if self._over.wait(self._session.patience_s):
                 return
 

@@ -1,4 +1,4 @@
-"""Waits for an endpoint and shows how it gets on: the loop around ``cli.wait``. Used by the endpoint commands."""
+"""Waits for an endpoint and shows how it gets on: the loop around ``client.waiting``. Used by the endpoint commands."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from roost.cli.failure import CommandFailed, ExitCode, Interrupted
 from roost.cli.output import Output
 from roost.cli.session import Session
-from roost.cli.wait import Outcome, Target, failure_lines, next_wait_step, on_its_way, queued_hint
+from roost.cli.wait import condition, failure_lines, queued_hint
+from roost.client.errors import ClientError, EndpointFailed, WaitFailed, WaitTimeout
+from roost.client.waiting import Done, Fail, Target, Waiting, news_key, step
 
 if TYPE_CHECKING:
     from roost.client.requests import Answer
     from roost.schemas import Endpoint
-
-POLL_S = 1.0
-PATIENCE_S = 60.0
-"""How long the server may be away while somebody waits (it is restarted, upgraded)."""
 
 
 def wait_for(session: Session, first: Answer[Endpoint], target: Target, timeout_s: float | None) -> Answer[Endpoint]:
@@ -43,55 +41,47 @@ def wait_for(session: Session, first: Answer[Endpoint], target: Target, timeout_
 def _poll(
     session: Session, answer: Answer[Endpoint], target: Target, timeout_s: float | None, progress: ProgressLine
 ) -> Answer[Endpoint]:
-    started = session.monotonic()
-    moved = False
-    told: set[str] = set()
-    while True:
-        waited = session.monotonic() - started
-        moved = moved or on_its_way(answer.value, target)
-        step = next_wait_step(answer.value, target, moved=moved, waited_s=waited)
-        progress.show(step.line, step.key)
-        hint = queued_hint(answer.value) if step.outcome is Outcome.GOES_ON and target == "STARTED" else None
-        if hint is not None and hint not in told:
-            told.add(hint)
-            progress.say(f"Hint: {hint}")
-        if step.outcome is Outcome.REACHED:
-            return answer
-        if step.outcome is not Outcome.GOES_ON:
-            raise _failure(answer.value, step.outcome)
-        if timeout_s is not None and waited >= timeout_s:
-            raise CommandFailed(
-                f"The endpoint is not {target} after {timeout_s:g} s ({step.line}). It goes on; look at it with "
-                f"`roost endpoints retrieve {answer.value.id}`.",
-                code=ExitCode.TIMED_OUT,
-            )
-        session.sleep(POLL_S)
-        answer = _retrieve(session, answer.value.id, progress)
-
-
-def _retrieve(session: Session, endpoint_id: str, progress: ProgressLine) -> Answer[Endpoint]:
-    """The endpoint now, patient with a server that is away for a while."""
     from roost.client import requests
-    from roost.client.errors import ApiError, ConnectionFailed
 
-    since = session.monotonic()
+    endpoint_id = answer.value.id
+    started = session.monotonic()
+    waiting, told = Waiting(target, timeout_s), set[str]()
+    seen: Endpoint | ClientError = answer.value
     while True:
+        waiting, now = step(waiting, seen, session.monotonic() - started)
+        if not isinstance(seen, ClientError):
+            progress.show(condition(seen), news_key(seen))
+            if not isinstance(now, Done | Fail) and target == "STARTED":
+                _tell_hint(seen, told, progress)
+        if isinstance(now, Done):
+            return answer
+        if isinstance(now, Fail):
+            raise _failure(now.error) from None
+        if isinstance(seen, ClientError):
+            progress.show(f"{seen.message} Trying again.", "away")
+        session.sleep(now.seconds)
         try:
-            return session.client.send(requests.retrieve_endpoint(endpoint_id))
-        except (ApiError, ConnectionFailed) as error:
-            passing = isinstance(error, ConnectionFailed) or error.status >= 500 or error.status == 429
-            if not passing or session.monotonic() - since >= PATIENCE_S:
-                raise
-            progress.show(f"{error.message} Trying again.", "away")
-        session.sleep(POLL_S)
+            answer = session.client.send(requests.retrieve_endpoint(endpoint_id))
+            seen = answer.value
+        except ClientError as error:
+            seen = error
 
 
-def _failure(endpoint: Endpoint, outcome: Outcome) -> CommandFailed:
-    if outcome is Outcome.TURNED:
-        return CommandFailed(f"The endpoint is {endpoint.state}: something else wanted that meanwhile.")
-    reason = endpoint.state_reason
-    why = reason.message if reason is not None else "The server gives no reason."
-    return CommandFailed(f"The endpoint failed. {why}", lines=failure_lines(endpoint), code=ExitCode.ENDPOINT_FAILED)
+def _tell_hint(endpoint: Endpoint, told: set[str], progress: ProgressLine) -> None:
+    hint = queued_hint(endpoint)
+    if hint is not None and hint not in told:
+        told.add(hint)
+        progress.say(f"Hint: {hint}")
+
+
+def _failure(error: ClientError) -> CommandFailed | ClientError:
+    """The end of the waiting as the end of the command; failures of the connection stay as they are."""
+    if isinstance(error, EndpointFailed):
+        return CommandFailed(error.message, lines=failure_lines(error.endpoint), code=ExitCode.ENDPOINT_FAILED)
+    if isinstance(error, WaitTimeout):
+        look = f"It goes on; look at it with `roost endpoints retrieve {error.endpoint.id}`."
+        return CommandFailed(f"{error.message} {look}", code=ExitCode.TIMED_OUT)
+    return CommandFailed(error.message) if isinstance(error, WaitFailed) else error
 
 
 class ProgressLine:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from roost.client import requests
+from roost.client.errors import ClientError
 from roost.client.requests import UNSET, Answer, Call, Unset
+from roost.client.streaming import EventDecoder, event_object
+from roost.client.waiting import POLL_S, Done, Fail, Target, Waiting, news_key, step
 from roost.schemas import (
     ApiKeyCreated,
     ApiKeyList,
@@ -14,6 +19,8 @@ from roost.schemas import (
     EndpointList,
     EventList,
     HardwareList,
+    LogLine,
+    LogList,
     Model,
     ModelList,
     ZoneList,
@@ -27,6 +34,18 @@ class AsyncSender(Protocol):
 
     async def send(self, call: Call[T]) -> Answer[T]:
         """Send a call and read its answer."""
+        ...
+
+    def stream(self, call: Call[Any], *, patient: bool = False) -> AsyncGenerator[bytes]:
+        """The body of a call's answer as it comes."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def now(self) -> float:
+        """Seconds of a clock that only goes forward."""
         ...
 
 
@@ -47,9 +66,14 @@ class AsyncEndpoints:
         inactive_timeout: int | Unset | None = UNSET,
         availability_zone: str | None = None,
         disable_speculative_decoding: bool = False,
+        idempotency_key: str | None = None,
     ) -> Endpoint:
-        """Deploy a model. ``autoscaling`` holds ``min_replicas`` and ``max_replicas``; ``inactive_timeout`` is in
-        minutes, None or 0 is never, unset the server's default."""
+        """Deploy a model; it comes up behind the answer, see ``wait``.
+
+        ``autoscaling`` holds ``min_replicas`` and ``max_replicas``; ``inactive_timeout`` is in minutes, None or 0 is
+        never, unset the server's default. For ten minutes, a repeated ``idempotency_key`` means the first one's
+        endpoint; without one, each call makes a new endpoint and its own retries do not.
+        """
         answer = await self._sender.send(
             requests.create_endpoint(
                 model=model,
@@ -60,6 +84,7 @@ class AsyncEndpoints:
                 inactive_timeout=inactive_timeout,
                 availability_zone=availability_zone,
                 disable_speculative_decoding=disable_speculative_decoding,
+                idempotency_key=idempotency_key,
             )
         )
         return answer.value
@@ -95,6 +120,58 @@ class AsyncEndpoints:
         )
         return answer.value
 
+    async def start(self, endpoint: str) -> Endpoint:
+        """Ask an endpoint to start; ``wait`` tells when it has."""
+        return await self.update(endpoint, state="STARTED")
+
+    async def stop(self, endpoint: str) -> Endpoint:
+        """Ask an endpoint to stop once its requests in flight are finished."""
+        return await self.update(endpoint, state="STOPPED")
+
+    async def wait(
+        self,
+        endpoint: str,
+        *,
+        state: Target = "STARTED",
+        timeout: float | None = None,
+        poll: float = POLL_S,
+        on_change: Callable[[Endpoint], object] | None = None,
+    ) -> Endpoint:
+        """Wait until an endpoint is STARTED, or STOPPED, and return it; it is asked for nothing.
+
+        ``timeout`` and ``poll``, the time between two looks, are in seconds; None waits without limit. ``on_change``
+        is called with the first sight and with each that has news: another state, phase, reason, tenth of a download.
+        A server that is away, because it is restarted, is waited for a minute. Raises ``EndpointFailed`` (it is in
+        ERROR), ``WaitTimeout``, ``WaitFailed`` (something else wants the opposite), ``NotFound`` (it was deleted).
+        """
+        started, told = self._sender.now(), None
+        waiting, seen = Waiting(state, timeout, poll), await self._look(endpoint)
+        while True:
+            waiting, now = step(waiting, seen, self._sender.now() - started)
+            if on_change is not None and not isinstance(seen, ClientError) and news_key(seen) != told:
+                told = news_key(seen)
+                on_change(seen)
+            if isinstance(now, Done):
+                return now.endpoint
+            if isinstance(now, Fail):
+                raise now.error
+            await self._sender.sleep(now.seconds)
+            seen = await self._look(endpoint)
+
+    async def logs(self, endpoint: str, *, replica: str | None = None, tail: int | None = None) -> LogList:
+        """The engines' last ``tail`` lines (unset: the server's default), of all replicas or of one."""
+        return (await self._sender.send(requests.list_logs(endpoint, replica=replica, tail=tail))).value
+
+    async def follow_logs(
+        self, endpoint: str, *, replica: str | None = None, tail: int | None = None
+    ) -> AsyncGenerator[LogLine]:
+        """The same lines and all that follow, until the endpoint is deleted. Leaving the iteration hangs up."""
+        call, events = requests.follow_logs(endpoint, replica=replica, tail=tail), EventDecoder()
+        async with aclosing(self._sender.stream(call, patient=True)) as parts:
+            async for part in parts:
+                for event in events.feed(part):
+                    yield call.read(event_object(event))
+
     async def delete(self, endpoint: str) -> None:
         """Delete an endpoint in any state."""
         await self._sender.send(requests.delete_endpoint(endpoint))
@@ -106,6 +183,12 @@ class AsyncEndpoints:
     async def list_avzones(self) -> ZoneList:
         """The availability zones."""
         return (await self._sender.send(requests.list_zones())).value
+
+    async def _look(self, endpoint: str) -> Endpoint | ClientError:
+        try:
+            return await self.retrieve(endpoint)
+        except ClientError as error:
+            return error
 
 
 class AsyncModels:
@@ -141,9 +224,22 @@ class AsyncKeys:
     def __init__(self, sender: AsyncSender) -> None:
         self._sender = sender
 
-    async def create(self, *, owner: str | None = None, role: str = "member") -> ApiKeyCreated:
-        """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it."""
-        return (await self._sender.send(requests.create_key(owner=owner, role=role))).value
+    async def create(
+        self,
+        *,
+        owner: str | None = None,
+        role: str = "member",
+        expires_at: datetime | None = None,
+        name: str | None = None,
+        endpoints: Sequence[str] | None = None,
+    ) -> ApiKeyCreated:
+        """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it.
+
+        ``expires_at`` has a time zone; ``endpoints`` are ids or names of those that it is for, None for all of the
+        owner's.
+        """
+        call = requests.create_key(owner=owner, role=role, expires_at=expires_at, name=name, endpoints=endpoints)
+        return (await self._sender.send(call)).value
 
     async def list(self) -> ApiKeyList:
         """The keys that were issued, without the keys themselves."""

@@ -1,27 +1,45 @@
 """The asynchronous client: ``AsyncRoost``, the twin of ``sync.Roost`` for programs that run an event loop.
 
-A thin shell: what to send and how to read it is in ``requests``, when to repeat in ``retry``. It never logs keys.
+A thin shell: what to send and how to read it is in ``requests``, when to repeat in ``sending``. It never logs keys.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import cached_property
 from pathlib import Path
+from random import random
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
 from roost.client import requests
 from roost.client.async_resources import AsyncEndpoints, AsyncEvents, AsyncKeys, AsyncModels
 from roost.client.credentials import find
+from roost.client.openai_bridge import async_openai_client
 from roost.client.requests import Answer, Call
-from roost.client.retry import delay_after_answer, delay_after_failure
+from roost.client.retry import MAX_RETRIES
+from roost.client.sending import Sending
 from roost.client.streaming import ChatChunk, ChatStream
-from roost.client.transport import NEVER_SENT, client_options, connection_failed, request_options
+from roost.client.transport import (
+    PATIENT,
+    TIMEOUT_S,
+    client_options,
+    connection_failed,
+    request_options,
+    was_sent,
+)
 from roost.schemas import Whoami
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.resources import AsyncCompletions, AsyncEmbeddings
+    from openai.resources.chat import AsyncChat
 
 T = TypeVar("T")
 
@@ -35,13 +53,20 @@ class AsyncRoost:
         api_key: str | None = None,
         *,
         home: Path | str | None = None,
-        timeout: float = 60.0,
+        timeout: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random,
     ) -> None:
         self._credentials = find(base_url, api_key, Path(home) if home is not None else None)
         self._http = httpx.AsyncClient(transport=transport, **client_options(self._credentials, timeout))
+        self._timeout = timeout
+        self._max_retries = max_retries
         self._sleep = sleep
+        self._monotonic = monotonic
+        self._random = random
         self.endpoints = AsyncEndpoints(self)
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)
@@ -51,6 +76,25 @@ class AsyncRoost:
     def base_url(self) -> str:
         """The server's base URL."""
         return self._credentials.base_url
+
+    @property
+    def chat(self) -> AsyncChat:
+        """OpenAI's ``chat``, for this server's endpoints. Raises ``MissingPackage``, in use OpenAI's own errors."""
+        return self._openai.chat
+
+    @property
+    def completions(self) -> AsyncCompletions:
+        """OpenAI's ``completions``, likewise."""
+        return self._openai.completions
+
+    @property
+    def embeddings(self) -> AsyncEmbeddings:
+        """OpenAI's ``embeddings``, likewise."""
+        return self._openai.embeddings
+
+    @cached_property
+    def _openai(self) -> AsyncOpenAI:
+        return async_openai_client(self._http, self._credentials, timeout=self._timeout, max_retries=self._max_retries)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -66,24 +110,30 @@ class AsyncRoost:
 
     async def send(self, call: Call[T]) -> Answer[T]:
         """Send a call of ``roost.client.requests``; the answer holds the value and the JSON it came as."""
-        method, attempt = call.request.method, 0
+        sending = Sending(call, self._max_retries, uuid4().hex)
         while True:
-            delay: float | None
             try:
-                request = self._http.build_request(**request_options(self._credentials, call.request))
+                request = self._http.build_request(**request_options(self._credentials, sending.request))
                 response = await self._http.send(request)
             except httpx.TransportError as error:
-                sent = not isinstance(error, NEVER_SENT)
-                delay = delay_after_failure(method, attempt, sent=sent, jitter=random.random())
+                delay = sending.failed(sent=was_sent(error), jitter=self._random())
                 if delay is None:
                     raise connection_failed(error, self.base_url) from error
             else:
-                status, headers = response.status_code, response.headers
-                delay = delay_after_answer(method, attempt, status, headers, random.random())
-                if delay is None:
-                    return requests.parse(call, status, headers, response.content)
+                status, headers, body = response.status_code, response.headers, response.content
+                outcome = sending.answered(status, headers, body, self._random())
+                if isinstance(outcome, Answer):
+                    return outcome
+                delay = outcome
             await self._sleep(delay)
-            attempt += 1
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; what repeats and polls waits by this."""
+        await self._sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds of a clock that only goes forward."""
+        return self._monotonic()
 
     async def whoami(self) -> Whoami:
         """Whose key this is."""
@@ -96,18 +146,26 @@ class AsyncRoost:
 
         Leaving the iteration hangs up, which ends the work at the server. Raises ``ApiError`` also from within.
         """
-        call = requests.chat_stream(model, messages, options)
+        stream = ChatStream()
+        async with aclosing(self.stream(requests.chat_stream(model, messages, options))) as parts:
+            async for part in parts:
+                for chunk in stream.feed(part):
+                    yield chunk
+                if stream.ended:
+                    return
+        stream.close()
+
+    async def stream(self, call: Call[Any], *, patient: bool = False) -> AsyncGenerator[bytes]:
+        """The body of a call's answer as it comes; ``patient`` waits for its parts without limit. Sent once only."""
+        options = request_options(self._credentials, call.request)
+        if patient:
+            options["timeout"] = PATIENT
         try:
-            async with self._http.stream(**request_options(self._credentials, call.request)) as response:
+            async with self._http.stream(**options) as response:
                 if not response.is_success:
                     await response.aread()
                     requests.parse(call, response.status_code, response.headers, response.content)
-                stream = ChatStream()
                 async for part in response.aiter_bytes():
-                    for chunk in stream.feed(part):
-                        yield chunk
-                    if stream.ended:
-                        return
-                stream.close()
+                    yield part
         except httpx.TransportError as error:
             raise connection_failed(error, self.base_url) from error

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from roost.client.errors import ApiError, UnexpectedAnswer
+from roost.client.errors import ApiError, UnexpectedAnswer, kind_of
 from roost.client.retry import retry_after
 from roost.schemas import (
     ApiKeyCreated,
@@ -23,12 +24,16 @@ from roost.schemas import (
     EndpointList,
     EventList,
     HardwareList,
+    LogLine,
+    LogList,
     Model,
     ModelDeleted,
     ModelList,
     Whoami,
     ZoneList,
 )
+
+IDEMPOTENCY_KEY = "idempotency-key"
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
@@ -44,12 +49,24 @@ UNSET = Unset()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send: ``path`` is percent-encoded and relative to the base URL, ``json`` None means no body."""
+    """What to send: ``path`` is percent-encoded and relative to the base URL, ``json`` None means no body.
+
+    ``takes_key`` tells that the server knows a repetition by its ``Idempotency-Key``; ``harmless`` that a repetition
+    changes nothing, which is so of all methods but POST anyway.
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    takes_key: bool = False
+    harmless: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice is the same as once."""
+        return self.method != "POST" or self.harmless or IDEMPOTENCY_KEY in self.headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
         message = str(about["message"])
     except (ValueError, KeyError, TypeError):
         about, message = {}, f"The server answered with status {status} and no explanation."
-    return ApiError(
+    return kind_of(status)(
         message,
         status=status,
         type=about.get("type"),
@@ -109,9 +126,10 @@ def create_endpoint(
     inactive_timeout: int | Unset | None = UNSET,
     availability_zone: str | None = None,
     disable_speculative_decoding: bool = False,
+    idempotency_key: str | None = None,
 ) -> Call[Endpoint]:
     """Deploy a model. ``autoscaling`` holds ``min_replicas`` and ``max_replicas``; ``inactive_timeout`` is in minutes,
-    None or 0 is never, unset the server's default."""
+    None or 0 is never, unset the server's default. A repeated ``idempotency_key`` means the first one's endpoint."""
     body: dict[str, Any] = {
         "model": model,
         "hardware": hardware,
@@ -122,7 +140,8 @@ def create_endpoint(
     }
     if not isinstance(inactive_timeout, Unset):
         body["inactive_timeout"] = inactive_timeout
-    return Call(Request("POST", "/endpoints", json=body), _as(Endpoint))
+    headers = {} if idempotency_key is None else {IDEMPOTENCY_KEY: idempotency_key}
+    return Call(Request("POST", "/endpoints", json=body, headers=headers, takes_key=True), _as(Endpoint))
 
 
 def list_endpoints(
@@ -159,6 +178,17 @@ def delete_endpoint(endpoint: str) -> Call[None]:
     return Call(Request("DELETE", f"/endpoints/{_segment(endpoint)}"), _nothing)
 
 
+def list_logs(endpoint: str, *, replica: str | None = None, tail: int | None = None) -> Call[LogList]:
+    """The engines' output: the last ``tail`` lines of each replica, or of one of them."""
+    return Call(Request("GET", f"/endpoints/{_segment(endpoint)}/logs", _tail(replica, tail)), _as(LogList))
+
+
+def follow_logs(endpoint: str, *, replica: str | None = None, tail: int | None = None) -> Call[LogLine]:
+    """The same as a stream that goes on with new lines; its events are read by the shells, each as one ``LogLine``."""
+    query = {**_tail(replica, tail), "follow": "true"}
+    return Call(Request("GET", f"/endpoints/{_segment(endpoint)}/logs", query), _as(LogLine))
+
+
 def list_hardware(model: str | None = None) -> Call[HardwareList]:
     """Hardware configurations; with a model only those it runs on, each with its availability."""
     return Call(Request("GET", "/hardware", _given(model=model)), _as(HardwareList))
@@ -186,17 +216,34 @@ def add_model(fields: Mapping[str, Any]) -> Call[Model]:
 
 def pull_model(model: str) -> Call[Model]:
     """Begin to fetch a model's weights; the answer says how far they are."""
-    return Call(Request("POST", f"/models/{_segment(model)}/pull", json={}), _as(Model))
+    return Call(Request("POST", f"/models/{_segment(model)}/pull", json={}, harmless=True), _as(Model))
 
 
 def remove_model(model: str) -> Call[ModelDeleted]:
     """Remove an entry from the catalog."""
-    return Call(Request("DELETE", f"/models/{_segment(model)}"), _as(ModelDeleted))
+
+    def read(value: Any) -> ModelDeleted:
+        return ModelDeleted(id=model) if value is None else ModelDeleted.model_validate(value)
+
+    return Call(Request("DELETE", f"/models/{_segment(model)}"), read)
 
 
-def create_key(*, owner: str | None = None, role: str = "member") -> Call[ApiKeyCreated]:
-    """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it."""
-    return Call(Request("POST", "/keys", json=_given(owner=owner, role=role)), _as(ApiKeyCreated))
+def create_key(
+    *,
+    owner: str | None = None,
+    role: str = "member",
+    expires_at: datetime | None = None,
+    name: str | None = None,
+    endpoints: Sequence[str] | None = None,
+) -> Call[ApiKeyCreated]:
+    """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it.
+
+    ``expires_at`` has a time zone; ``endpoints`` are ids or names of those that it is for, None for all of the owner's.
+    """
+    expires = None if expires_at is None else expires_at.isoformat()
+    listed = None if endpoints is None else list(endpoints)
+    body = _given(owner=owner, role=role, expires_at=expires, name=name, endpoints=listed)
+    return Call(Request("POST", "/keys", json=body), _as(ApiKeyCreated))
 
 
 def list_keys() -> Call[ApiKeyList]:
@@ -236,6 +283,10 @@ def chat_stream(model: str, messages: Sequence[Mapping[str, Any]], options: Mapp
 
 def _as(kind: type[B]) -> Callable[[Any], B]:
     return kind.model_validate
+
+
+def _tail(replica: str | None, tail: int | None) -> dict[str, str]:
+    return _given(replica=replica, tail=None if tail is None else str(tail))
 
 
 def _nothing(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events of a streamed chat completion, as bytes in and values out. No I/O; called by the shells."""
+"""Server-sent events, of a chat completion or of logs, as bytes in and values out. No I/O; called by the shells."""
 
 from __future__ import annotations
 
@@ -63,9 +63,12 @@ class ChatStream:
 
 
 def parse_event(data: bytes) -> ChatChunk | None:
-    """The chunk of one event, None for the end mark. Raises ``ApiError`` for an error frame."""
-    if data.strip() == b"[DONE]":
-        return None
+    """The chunk of one event, None for the end mark. Raises ``ApiError`` for an error frame, ``UnexpectedAnswer``."""
+    return None if data.strip() == b"[DONE]" else _chunk(event_object(data))
+
+
+def event_object(data: bytes) -> dict[str, Any]:
+    """The JSON object of one event. Raises ``ApiError`` for an error frame, ``UnexpectedAnswer``."""
     try:
         value = json.loads(data)
     except ValueError as error:
@@ -81,7 +84,7 @@ def parse_event(data: bytes) -> ChatChunk | None:
             code=failure.get("code"),
             param=failure.get("param"),
         )
-    return _chunk(value)
+    return value
 
 
 def _chunk(value: dict[str, Any]) -> ChatChunk:

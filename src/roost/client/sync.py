@@ -1,27 +1,44 @@
 """The synchronous client: ``Roost``. Used by the command line and by programs; ``asynchronous`` is its twin.
 
-A thin shell: what to send and how to read it is in ``requests``, when to repeat in ``retry``. It never logs keys.
+A thin shell: what to send and how to read it is in ``requests``, when to repeat in ``sending``. It never logs keys.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
+from random import random
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
 from roost.client import requests
 from roost.client.credentials import find
+from roost.client.openai_bridge import openai_client
 from roost.client.requests import Answer, Call
 from roost.client.resources import Endpoints, Events, Keys, Models
-from roost.client.retry import delay_after_answer, delay_after_failure
+from roost.client.retry import MAX_RETRIES
+from roost.client.sending import Sending
 from roost.client.streaming import ChatChunk, ChatStream
-from roost.client.transport import NEVER_SENT, client_options, connection_failed, request_options
+from roost.client.transport import (
+    PATIENT,
+    TIMEOUT_S,
+    client_options,
+    connection_failed,
+    request_options,
+    was_sent,
+)
 from roost.schemas import Whoami
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.resources import Completions, Embeddings
+    from openai.resources.chat import Chat
 
 T = TypeVar("T")
 
@@ -30,8 +47,10 @@ class Roost:
     """A client of one server.
 
     Without arguments it finds the server by ``ROOST_BASE_URL`` and ``ROOST_API_KEY``, else by the ``credentials.json``
-    that `roost serve` leaves in its home. ``timeout`` is in seconds without a byte from the server. Raises
-    ``NotConfigured`` when no server is known. All calls raise ``ApiError`` and ``ConnectionFailed``.
+    that `roost serve` leaves in its home. ``timeout`` is in seconds without a byte from the server; ``max_retries`` is
+    how often a request is sent again that failed in passing and may be repeated (``roost.client.retry``). The last
+    four parameters are for tests. Raises ``NotConfigured`` when no server is known. All calls raise ``ApiError`` and
+    ``ConnectionFailed``.
     """
 
     def __init__(
@@ -40,13 +59,20 @@ class Roost:
         api_key: str | None = None,
         *,
         home: Path | str | None = None,
-        timeout: float = 60.0,
+        timeout: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random,
     ) -> None:
         self._credentials = find(base_url, api_key, Path(home) if home is not None else None)
         self._http = httpx.Client(transport=transport, **client_options(self._credentials, timeout))
+        self._timeout = timeout
+        self._max_retries = max_retries
         self._sleep = sleep
+        self._monotonic = monotonic
+        self._random = random
         self.endpoints = Endpoints(self)
         self.models = Models(self)
         self.keys = Keys(self)
@@ -56,6 +82,25 @@ class Roost:
     def base_url(self) -> str:
         """The server's base URL."""
         return self._credentials.base_url
+
+    @property
+    def chat(self) -> Chat:
+        """OpenAI's ``chat``, for this server's endpoints. Raises ``MissingPackage``, in use OpenAI's own errors."""
+        return self._openai.chat
+
+    @property
+    def completions(self) -> Completions:
+        """OpenAI's ``completions``, likewise."""
+        return self._openai.completions
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """OpenAI's ``embeddings``, likewise."""
+        return self._openai.embeddings
+
+    @cached_property
+    def _openai(self) -> OpenAI:
+        return openai_client(self._http, self._credentials, timeout=self._timeout, max_retries=self._max_retries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,24 +116,30 @@ class Roost:
 
     def send(self, call: Call[T]) -> Answer[T]:
         """Send a call of ``roost.client.requests``; the answer holds the value and the JSON it came as."""
-        method, attempt = call.request.method, 0
+        sending = Sending(call, self._max_retries, uuid4().hex)
         while True:
-            delay: float | None
             try:
-                request = self._http.build_request(**request_options(self._credentials, call.request))
+                request = self._http.build_request(**request_options(self._credentials, sending.request))
                 response = self._http.send(request)
             except httpx.TransportError as error:
-                sent = not isinstance(error, NEVER_SENT)
-                delay = delay_after_failure(method, attempt, sent=sent, jitter=random.random())
+                delay = sending.failed(sent=was_sent(error), jitter=self._random())
                 if delay is None:
                     raise connection_failed(error, self.base_url) from error
             else:
-                status, headers = response.status_code, response.headers
-                delay = delay_after_answer(method, attempt, status, headers, random.random())
-                if delay is None:
-                    return requests.parse(call, status, headers, response.content)
+                status, headers, body = response.status_code, response.headers, response.content
+                outcome = sending.answered(status, headers, body, self._random())
+                if isinstance(outcome, Answer):
+                    return outcome
+                delay = outcome
             self._sleep(delay)
-            attempt += 1
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; what repeats and polls waits by this."""
+        self._sleep(seconds)
+
+    def now(self) -> float:
+        """Seconds of a clock that only goes forward."""
+        return self._monotonic()
 
     def whoami(self) -> Whoami:
         """Whose key this is."""
@@ -99,17 +150,24 @@ class Roost:
 
         Leaving the iteration hangs up, which ends the work at the server. Raises ``ApiError`` also from within.
         """
-        call = requests.chat_stream(model, messages, options)
+        stream = ChatStream()
+        with closing(self.stream(requests.chat_stream(model, messages, options))) as parts:
+            for part in parts:
+                yield from stream.feed(part)
+                if stream.ended:
+                    return
+        stream.close()
+
+    def stream(self, call: Call[Any], *, patient: bool = False) -> Generator[bytes]:
+        """The body of a call's answer as it comes; ``patient`` waits for its parts without limit. Sent once only."""
+        options = request_options(self._credentials, call.request)
+        if patient:
+            options["timeout"] = PATIENT
         try:
-            with self._http.stream(**request_options(self._credentials, call.request)) as response:
+            with self._http.stream(**options) as response:
                 if not response.is_success:
                     response.read()
                     requests.parse(call, response.status_code, response.headers, response.content)
-                stream = ChatStream()
-                for part in response.iter_bytes():
-                    yield from stream.feed(part)
-                    if stream.ended:
-                        return
-                stream.close()
+                yield from response.iter_bytes()
         except httpx.TransportError as error:
             raise connection_failed(error, self.base_url) from error

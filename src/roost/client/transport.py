@@ -10,13 +10,17 @@ import httpx
 
 from roost._version import __version__
 from roost.client.credentials import Credentials
-from roost.client.errors import ConnectionFailed
+from roost.client.errors import ConnectionFailed, Timeout
 from roost.client.requests import Request
 
+TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+PATIENT = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+"""For streams that may be silent for any time."""
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures after which the server cannot have seen the request."""
 
+_JSON = {"content-type": "application/json"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -42,14 +46,19 @@ def request_options(credentials: Credentials, request: Request) -> dict[str, Any
         options["params"] = dict(request.query)
     if request.json is not None:
         options["content"] = json.dumps(request.json, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        options["headers"] = {"content-type": "application/json"}
+    options["headers"] = {**({} if request.json is None else _JSON), **request.headers}
     return options
+
+
+def was_sent(error: httpx.TransportError) -> bool:
+    """Whether the server may have seen the request."""
+    return not isinstance(error, NEVER_SENT)
 
 
 def connection_failed(error: httpx.TransportError, base_url: str) -> ConnectionFailed:
     """The failure in the user's words."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, NEVER_SENT):
-        return ConnectionFailed(f"The server at {base_url} did not answer in time.")
+        return Timeout(f"The server at {base_url} did not answer in time.")
     if isinstance(error, NEVER_SENT):
         cause = str(error) or "no answer to the connection attempt"
         return ConnectionFailed(f"Cannot reach the server at {base_url} ({cause}). Is it running? Try `roost serve`.")

@@ -1,14 +1,14 @@
-"""What an endpoint's condition means for one who waits."""
+"""What a command tells of an endpoint that somebody waits for."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from roost.cli.wait import SETTLE_S, Outcome, Target, condition, failure_lines, next_wait_step, on_its_way
-from roost.schemas import Autoscaling, Endpoint, Progress, State, StateReason
+from roost.cli.wait import condition, failure_lines
+from roost.schemas import Autoscaling, Endpoint, Progress, StateReason
 
 
 def endpoint(state: str, **over: Any) -> Endpoint:
@@ -24,48 +24,6 @@ def endpoint(state: str, **over: Any) -> Endpoint:
         "created_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return Endpoint(**{**values, **over})
-
-
-def outcome(state: str, target: Target, *, moved: bool = True, waited_s: float = 0.0) -> Outcome:
-    return next_wait_step(endpoint(state), target, moved=moved, waited_s=waited_s).outcome
-
-
-@pytest.mark.parametrize(
-    ("target", "ends"),
-    [
-        ("STARTED", {"STARTED": Outcome.REACHED, "ERROR": Outcome.FAILED, "STOPPED": Outcome.TURNED}),
-        (
-            "STOPPED",
-            {
-                "STOPPED": Outcome.REACHED,
-                "PENDING": Outcome.TURNED,
-                "STARTING": Outcome.TURNED,
-                "STARTED": Outcome.TURNED,
-            },
-        ),
-    ],
-)
-def test_the_table_once_it_has_moved(target: Target, ends: dict[str, Outcome]) -> None:
-    for state in get_args(State):
-        assert outcome(state, target) is ends.get(state, Outcome.GOES_ON), state
-
-
-@pytest.mark.parametrize("target", ["STARTED", "STOPPED"])
-def test_before_it_has_moved_only_the_target_counts(target: Target) -> None:
-    for state in get_args(State):
-        expected = Outcome.REACHED if state == target else Outcome.GOES_ON
-        assert outcome(state, target, moved=False, waited_s=0.0) is expected, state
-
-
-def test_an_old_error_is_believed_after_a_while() -> None:
-    assert outcome("ERROR", "STARTED", moved=False, waited_s=SETTLE_S - 0.1) is Outcome.GOES_ON
-    assert outcome("ERROR", "STARTED", moved=False, waited_s=SETTLE_S) is Outcome.FAILED
-    assert outcome("ERROR", "STOPPED", moved=False, waited_s=1000) is Outcome.GOES_ON
-
-
-def test_what_lies_on_the_way() -> None:
-    assert {state for state in get_args(State) if on_its_way(endpoint(state), "STARTED")} == {"PENDING", "STARTING"}
-    assert {state for state in get_args(State) if on_its_way(endpoint(state), "STOPPED")} == {"STOPPING"}
 
 
 @pytest.mark.parametrize(
@@ -89,16 +47,6 @@ def test_what_lies_on_the_way() -> None:
 )
 def test_the_line_tells_phase_amount_and_reason(over: dict[str, Any], line: str) -> None:
     assert condition(endpoint("STARTING", **over)) == line
-
-
-def test_a_log_gets_a_line_for_each_phase_and_each_tenth() -> None:
-    def key(**over: Any) -> str:
-        return next_wait_step(endpoint("STARTING", **over), "STARTED", moved=True, waited_s=0).key
-
-    keys = [key(progress=Progress(phase="fetching", percent=float(percent))) for percent in range(0, 100, 2)]
-    assert len(set(keys)) == 10
-    assert key(progress=Progress(phase="loading")) != key(progress=Progress(phase="warming"))
-    assert key(state_reason=StateReason(code="a", message="")) != key(state_reason=StateReason(code="b", message=""))
 
 
 def test_a_failure_brings_hint_and_log() -> None:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from tests.unit.client.test_requests import ENDPOINT
 
 import roost
-from roost import AsyncRoost, Roost
-from roost.client import async_resources, resources
-from roost.client.errors import ApiError, ConnectionFailed
+from roost import (
+    ApiError,
+    AsyncRoost,
+    AuthenticationError,
+    BadRequest,
+    Conflict,
+    ConnectionFailed,
+    EndpointFailed,
+    NotFound,
+    PayloadTooLarge,
+    PermissionDenied,
+    RateLimited,
+    Roost,
+    ServerError,
+    WaitTimeout,
+)
+from roost.client import async_resources, errors, resources
 
 URL = "http://127.0.0.1:8080/v1"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -41,11 +60,15 @@ class Script:
     async def sleep_async(self, seconds: float) -> None:
         self.delays.append(seconds)
 
+    def now(self) -> float:
+        """A clock that only the delays move."""
+        return sum(self.delays)
+
     def sync(self) -> Roost:
-        return Roost(URL, "k", transport=httpx.MockTransport(self), sleep=self.sleep)
+        return Roost(URL, "k", transport=httpx.MockTransport(self), sleep=self.sleep, monotonic=self.now)
 
     def asynchronous(self) -> AsyncRoost:
-        return AsyncRoost(URL, "k", transport=httpx.MockTransport(self), sleep=self.sleep_async)
+        return AsyncRoost(URL, "k", transport=httpx.MockTransport(self), sleep=self.sleep_async, monotonic=self.now)
 
 
 Run = Callable[[Script, Callable[[Any], Any]], Awaitable[Any]]
@@ -118,6 +141,217 @@ async def test_a_create_is_repeated_when_nobody_was_there(run: Run) -> None:
     script = Script(httpx.ConnectError, ok())
     await run(script, lambda client: client.endpoints.create(model="m", hardware="h", autoscaling={}))
     assert len(script.requests) == 2
+
+
+async def test_a_create_carries_a_key_and_is_repeated_with_it(run: Run) -> None:
+    script = Script(httpx.ReadTimeout, refused(502), ok())
+    await run(script, lambda client: client.endpoints.create(model="m", hardware="h", autoscaling={}))
+    keys = {request.headers["idempotency-key"] for request in script.requests}
+    assert len(script.requests) == 3
+    assert len(keys) == 1
+
+
+async def test_two_creates_are_two_wishes_unless_the_caller_says_otherwise(run: Run) -> None:
+    script = Script(ok(), ok(), ok())
+    wish: dict[str, Any] = {"model": "m", "hardware": "h", "autoscaling": {}}
+    await run(script, lambda client: client.endpoints.create(**wish))
+    await run(script, lambda client: client.endpoints.create(**wish))
+    await run(script, lambda client: client.endpoints.create(**wish, idempotency_key="mine"))
+    first, second, third = [request.headers["idempotency-key"] for request in script.requests]
+    assert first != second
+    assert third == "mine"
+
+
+async def test_a_delete_whose_answer_was_lost_has_succeeded(run: Run) -> None:
+    script = Script(httpx.ReadError, refused(404))
+    await run(script, lambda client: client.endpoints.delete("e"))
+    assert len(script.requests) == 2
+    script = Script(httpx.ReadError, refused(404))
+    await run(script, lambda client: client.models.remove("m"))
+
+
+async def test_a_delete_of_what_is_not_there_is_not_found(run: Run) -> None:
+    for script in (Script(refused(404)), Script(refused(503), refused(404)), Script(httpx.ConnectError, refused(404))):
+        with pytest.raises(NotFound):
+            await run(script, lambda client: client.endpoints.delete("e"))
+
+
+async def test_the_number_of_repetitions_can_be_chosen() -> None:
+    script = Script(*[refused(500) for _ in range(6)])
+    with (
+        Roost(
+            URL, "k", transport=httpx.MockTransport(script), sleep=script.sleep, max_retries=4, random=lambda: 0.0
+        ) as c,
+        pytest.raises(ServerError),
+    ):
+        c.endpoints.list()
+    assert script.delays == [0.25, 0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequest),
+        (401, AuthenticationError),
+        (403, PermissionDenied),
+        (404, NotFound),
+        (405, ApiError),
+        (409, Conflict),
+        (413, PayloadTooLarge),
+        (429, RateLimited),
+        (500, ServerError),
+        (501, ServerError),
+        (503, ServerError),
+    ],
+)
+async def test_each_refusal_is_of_its_own_kind(run: Run, status: int, kind: type[ApiError]) -> None:
+    body = {"error": {"message": "No.", "type": "t", "code": "c", "param": "p"}}
+    headers = {"x-request-id": "r", "retry-after": "9", "x-should-retry": "false"}
+    script = Script(httpx.Response(status, json=body, headers=headers))
+    with pytest.raises(kind) as caught:
+        await run(script, lambda client: client.endpoints.list())
+    error = caught.value
+    assert type(error) is kind
+    assert isinstance(error, roost.ClientError)
+    assert (error.message, error.status, error.code, error.param) == ("No.", status, "c", "p")
+    assert (error.request_id, error.retry_after) == ("r", 9.0)
+    assert repr(error) == f"{kind.__name__}('No.', status={status}, code='c', param='p', request_id='r')"
+
+
+def sight(state: str, **over: Any) -> httpx.Response:
+    return ok({**ENDPOINT, "state": state, **over})
+
+
+async def test_start_and_stop_ask_for_a_state(run: Run) -> None:
+    script = Script(sight("PENDING"), sight("STOPPING"))
+    assert (await run(script, lambda client: client.endpoints.start("e"))).state == "PENDING"
+    assert (await run(script, lambda client: client.endpoints.stop("e"))).state == "STOPPING"
+    assert [json.loads(request.content) for request in script.requests] == [{"state": "STARTED"}, {"state": "STOPPED"}]
+
+
+async def test_waiting_polls_until_the_state_is_there_and_tells_news(run: Run) -> None:
+    script = Script(sight("PENDING"), sight("PENDING"), sight("STARTING"), sight("STARTED"))
+    news: list[str] = []
+    found = await run(script, lambda client: client.endpoints.wait("e", on_change=lambda e: news.append(e.state)))
+    assert found.state == "STARTED"
+    assert news == ["PENDING", "STARTING", "STARTED"]
+    assert script.delays == [1.0, 1.0, 1.0]
+
+
+async def test_waiting_survives_a_restart_of_the_server(run: Run) -> None:
+    script = Script(sight("STARTING"), *[httpx.ConnectError] * 7, refused(503), sight("STARTED"))
+    assert (await run(script, lambda client: client.endpoints.wait("e", poll=2))).state == "STARTED"
+
+
+async def test_waiting_for_a_server_that_stays_away_ends(run: Run) -> None:
+    script = Script(sight("STARTING"), *[httpx.ConnectError] * 500)
+    with pytest.raises(ConnectionFailed):
+        await run(script, lambda client: client.endpoints.wait("e"))
+    assert 60 <= sum(script.delays) < 65
+
+
+async def test_waiting_ends_with_the_endpoint(run: Run) -> None:
+    reason = {"code": "c", "message": "Out of memory."}
+    script = Script(sight("STARTING"), sight("ERROR", state_reason=reason))
+    with pytest.raises(EndpointFailed, match="Out of memory"):
+        await run(script, lambda client: client.endpoints.wait("e"))
+    with pytest.raises(NotFound):
+        await run(Script(sight("STARTING"), refused(404)), lambda client: client.endpoints.wait("e"))
+    script = Script(*[sight("STOPPING") for _ in range(9)])
+    with pytest.raises(WaitTimeout, match=r"not STOPPED after 3 s, it is STOPPING\."):
+        await run(script, lambda client: client.endpoints.wait("e", state="STOPPED", timeout=3))
+    assert len(script.requests) == 4
+
+
+async def test_logs_are_lines_of_replicas(run: Run) -> None:
+    script = Script(ok({"object": "list", "data": [{"replica_id": "replica-1", "line": "up"}]}))
+    lines = (await run(script, lambda client: client.endpoints.logs("u/m", tail=5))).data
+    assert [(line.replica_id, line.line) for line in lines] == [("replica-1", "up")]
+    assert script.requests[0].url.raw_path == b"/v1/endpoints/u%2Fm/logs?tail=5"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_logs_can_be_followed(kind: str) -> None:
+    events = b'data: {"replica_id":"r","line":"one"}\n\n: keep-alive\n\ndata: {"replica_id":"r","line":"two"}\n\n'
+    body = Parts(events[:20], events[20:])
+    script = Script(httpx.Response(200, stream=body))
+    if kind == "sync":
+        with script.sync() as client:
+            lines = [line.line for line in client.endpoints.follow_logs("e", replica="r")]
+    else:
+        async with script.asynchronous() as other:
+            lines = [line.line async for line in other.endpoints.follow_logs("e", replica="r")]
+    assert lines == ["one", "two"]
+    (request,) = script.requests
+    assert dict(request.url.params) == {"replica": "r", "follow": "true"}
+    assert request.extensions["timeout"]["read"] is None
+    assert body.closed
+
+
+async def test_an_error_within_followed_logs_is_raised() -> None:
+    body = Parts(b'data: {"error":{"message":"Gone.","type":"t"}}\n\n')
+    with Script(httpx.Response(200, stream=body)).sync() as client, pytest.raises(ApiError, match="Gone"):
+        list(client.endpoints.follow_logs("e"))
+
+
+COMPLETION = {
+    "id": "x",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+}
+
+
+async def test_chat_is_openai_s_over_the_same_connections(run: Run) -> None:
+    script = Script(ok(COMPLETION))
+    messages = [{"role": "user", "content": "x"}]
+    answer = await run(script, lambda client: client.chat.completions.create(model="endpoint-1", messages=messages))
+    assert isinstance(answer, openai.types.chat.ChatCompletion)
+    assert answer.choices[0].message.content == "Hi"
+    (request,) = script.requests
+    assert str(request.url) == f"{URL}/chat/completions"
+    assert request.headers["authorization"] == "Bearer k"
+    assert request.headers["x-stainless-read-timeout"] == "60.0"
+
+
+async def test_completions_and_embeddings_are_openai_s(run: Run) -> None:
+    script = Script(ok({"id": "x", "object": "text_completion", "created": 1, "model": "m", "choices": []}))
+    await run(script, lambda client: client.completions.create(model="e", prompt="x"))
+    assert str(script.requests[0].url) == f"{URL}/completions"
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
+    script = Script(ok({"object": "list", "model": "m", "data": [vector], "usage": {}}))
+    answer = await run(script, lambda client: client.embeddings.create(model="e", input="x", encoding_format="float"))
+    assert answer.data[0].embedding == [0.5]
+
+
+async def test_openai_s_part_obeys_the_same_limits(run: Run) -> None:
+    script = Script(refused(503, **{"x-should-retry": "false"}))
+    with pytest.raises(openai.InternalServerError):
+        await run(script, lambda client: client.chat.completions.create(model="e", messages=[]))
+    assert len(script.requests) == 1
+    script = Script(*[httpx.Response(503, headers={"retry-after": "0.001"}) for _ in range(3)])
+    with (
+        Roost(URL, "k", transport=httpx.MockTransport(script), max_retries=1, timeout=7) as client,
+        pytest.raises(openai.InternalServerError),
+    ):
+        client.completions.create(model="e", prompt="x")
+    assert len(script.requests) == 2
+    assert script.requests[0].headers["x-stainless-read-timeout"] == "7"
+
+
+async def test_without_openai_s_package_its_part_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What Python itself writes down for a module that cannot be imported.
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(roost.MissingPackage, match=r"pip install 'roost\[openai\]'"):
+        await run(Script(), lambda client: client.chat)
+
+
+def test_importing_the_client_does_not_import_openai_s_package() -> None:
+    code = "import sys; from roost import Roost; Roost('http://h/v1', 'k'); sys.exit('openai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 async def test_nobody_there_names_the_server_and_what_to_do(run: Run) -> None:
@@ -235,16 +469,45 @@ def test_hanging_up_closes_the_stream() -> None:
     assert body.closed
 
 
+def shape(kind: type) -> dict[str, tuple[str, str | None]]:
+    """The signatures and the docstrings of all that is public, in the words of the synchronous one."""
+    public = {name: member for name, member in inspect.getmembers(kind) if not name.startswith("_")}
+    public["__init__"] = kind.__init__  # type: ignore[misc]
+    return {
+        name: (
+            str(inspect.signature(member)).replace("Async", "").replace("Awaitable[None]", "None")
+            if inspect.isfunction(member)
+            else "property",
+            inspect.getdoc(member),
+        )
+        for name, member in public.items()
+    }
+
+
 @pytest.mark.parametrize("name", ["Endpoints", "Models", "Keys", "Events"])
 def test_the_asynchronous_resources_are_the_twins_of_the_others(name: str) -> None:
-    def shape(kind: type) -> dict[str, str]:
-        methods = inspect.getmembers(kind, inspect.isfunction)
-        return {method: str(inspect.signature(f)) for method, f in methods if not method.startswith("_")}
-
     assert shape(getattr(resources, name)) == shape(getattr(async_resources, f"Async{name}"))
 
 
-def test_the_package_offers_the_clients_and_nothing_else() -> None:
-    assert roost.Roost is Roost
+def test_the_clients_are_twins() -> None:
+    one, other = shape(Roost), shape(AsyncRoost)
+    for each in (one, other):
+        # Tests only; each has the kind of its world.
+        each.pop("__init__")
+    assert one == other
+    mine, others = (inspect.signature(kind).parameters for kind in (Roost, AsyncRoost))
+    assert list(mine) == list(others)
+    assert [p.default for p in mine.values()][:5] == [p.default for p in others.values()][:5]
+
+
+def test_the_package_offers_the_clients_and_their_errors() -> None:
+    stub = Path(roost.__file__).with_suffix(".pyi").read_text()
+    assert (
+        set(re.findall(r"^from \S+ import (\w+) as \1$", stub, re.MULTILINE)) == set(roost.__all__) <= set(dir(roost))
+    )
+    for name in offered:
+        assert getattr(roost, name) is not None
+    tree = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert tree | {"Roost", "AsyncRoost", "__version__"} == offered
     with pytest.raises(AttributeError, match="no attribute 'Rooster'"):
         roost.Rooster  # type: ignore[attr-defined]  # noqa: B018

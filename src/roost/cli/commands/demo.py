@@ -22,7 +22,7 @@ import typer
 from roost.cli.commands.chat import Answer, summary
 from roost.cli.failure import CommandFailed, Interrupted
 from roost.cli.output import Output
-from roost.cli.wait import Outcome, failure_lines, next_wait_step
+from roost.cli.wait import condition, failure_lines
 
 if TYPE_CHECKING:
     from roost.client.sync import Roost
@@ -164,21 +164,18 @@ class Demo:
         return endpoint
 
     def _started(self, client: Roost, endpoint: Endpoint) -> Endpoint:
-        shown, since = None, time.monotonic()
-        while True:
-            waited = time.monotonic() - since
-            step = next_wait_step(endpoint, "STARTED", moved=True, waited_s=waited)
-            if step.key != shown:
-                self.tell(step.line)
-                shown = step.key
-            if step.outcome is Outcome.REACHED:
-                return endpoint
-            if step.outcome is not Outcome.GOES_ON or waited > LIMIT_S:
-                raise CommandFailed(
-                    f"The endpoint did not start: {step.line}.", lines=(*failure_lines(endpoint), *self.log_lines())
-                )
-            time.sleep(POLL_S)
-            endpoint = client.endpoints.retrieve(endpoint.id)
+        from roost.client.errors import WaitFailed
+
+        def tell(seen: Endpoint) -> None:
+            self.tell(condition(seen))
+
+        try:
+            return client.endpoints.wait(endpoint.id, timeout=LIMIT_S, poll=POLL_S, on_change=tell)
+        except WaitFailed as error:
+            last = error.endpoint
+            raise CommandFailed(
+                f"The endpoint did not start: {condition(last)}.", lines=(*failure_lines(last), *self.log_lines())
+            ) from error
 
     def _ask(self, client: Roost, endpoint: Endpoint, question: str) -> None:
         self.out.line("")

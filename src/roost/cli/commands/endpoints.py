@@ -13,8 +13,8 @@ from roost.cli.failure import CommandFailed, ExitCode
 from roost.cli.session import Json, Session, with_session
 
 if TYPE_CHECKING:
-    from roost.cli.wait import Target
     from roost.client.requests import Answer, Call
+    from roost.client.waiting import Target
     from roost.schemas import Endpoint
 
 app = typer.Typer(name="endpoints", no_args_is_help=True, rich_markup_mode=None)
