@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from roost.domain.model import Footprint
 from roost.domain.replica import ExitInfo
+from roost.engines import gguf_shape
 from roost.engines.base import LaunchRequest
 from roost.engines.llama_cpp import LlamaCppEngine
+from roost.models import gguf
 from roost.models.catalog import SMOLLM2
 from roost.testing.engine_contract import EngineCase, EngineContract, make_launch_request
 from roost.testing.engine_process import EngineEnded, EngineProcess, spawn_engine, start_engine
@@ -146,3 +149,9 @@ class TestLlamaCppEngine(EngineContract):
         with pytest.raises(EngineEnded) as ended:
             await start_engine(case.engine.build(request), folder / "e.sock", PATIENCE_S)
         return ended.value.exit
+
+
+def test_the_default_model_declares_what_its_header_tells(weights: Path) -> None:
+    told = gguf.kv_bytes_per_token(weights)
+    assert Footprint(weights.stat().st_size, told) == SMOLLM2.footprint
+    assert gguf_shape.kv_bytes_per_token(weights) == told, "the engine reads the same"

@@ -8,8 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.unit.api.front import CREATE, app_of, check_failure, client_of
-from tests.unit.services.office import Office
+from tests.unit.services.office import GIB, Office, make_node
 
+from roost.domain.hardware import Resources
+
+ELSEWHERE = {"kind": "http", "location": "http://127.0.0.1:9/mine.gguf"}
 MINE = {"id": "me/mine", "engine": "echo", "alias": "mine", "context_length": 512, "slots": 2}
 
 
@@ -46,6 +49,35 @@ async def test_hardware_has_no_null(http: httpx.AsyncClient) -> None:
         }
     error = check_failure(await http.get("/hardware?model=no/such"), 404)
     assert error["code"] == "model_not_found"
+
+
+async def test_hardware_for_a_model_is_what_can_hold_it_and_what_a_create_takes(
+    office: Office, http: httpx.AsyncClient
+) -> None:
+    large = {"id": "me/large", "engine": "echo", "source": {**ELSEWHERE, "size_bytes": 6 * GIB}}
+    assert (await http.post("/models", json=large)).status_code == 200
+    office.nodes = [make_node(free=Resources(3, 12 * GIB))]
+
+    async def statuses(query: str) -> dict[str, str]:
+        data = (await http.get(f"/hardware{query}")).json()["data"]
+        return {item["id"]: item["availability"]["status"] for item in data}
+
+    every = {"1x_cpu": "available", "2x_cpu": "available", "3x_cpu": "available", "4x_cpu": "insufficient"}
+    fitting = {name: every[name] for name in ("2x_cpu", "3x_cpu", "4x_cpu")}
+    assert await statuses("") == every
+    assert await statuses("?model=me/large") == fitting
+    office.nodes = [make_node(free=Resources())]
+    assert await statuses("?model=me/large") == dict.fromkeys(fitting, "unavailable")
+
+    made = await http.post("/endpoints", json={**CREATE, "model": "me/large", "hardware": "2x_cpu"})
+    assert made.status_code == 200, made.text
+    refused = await http.post("/endpoints", json={**CREATE, "model": "me/large", "hardware": "1x_cpu"})
+    error = check_failure(refused, 400)
+    assert (error["param"], error["code"]) == ("hardware", "hardware_too_small")
+    assert "Invalid hardware provided" in error["message"]
+    assert "check the hardware API" in error["message"]
+    assert "A replica needs 6714 MiB of memory" in error["message"]
+    assert "but 1x_cpu has 4096 MiB" in error["message"]
 
 
 async def test_zones(http: httpx.AsyncClient) -> None:

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import sqrt
 
 from roost.domain.errors import BadRequest
 from roost.domain.hardware import Hardware, HardwarePrice, Node, Offer
-from roost.domain.model import Model
+from roost.domain.model import Fetch, Footprint, Model
 from roost.engines.base import Capabilities
 from roost.models.base import Cache
-from roost.policy.placement import CPU, NoRoom, configurations, offer, place
+from roost.policy.placement import NoRoom, configurations, offer, place
+from roost.policy.sizing import Demand, Sizing, size
 from roost.services.catalog import Models, known_model
-
-WEIGHTS_OVERHEAD = 1.2
-"""Memory that an engine needs per byte of weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,8 @@ class HardwareService:
     now: Callable[[], datetime]
 
     async def list(self, model: str | None = None) -> Sequence[Offer]:
-        """All configurations, smallest first; judged for ``model`` (id or alias) when given.
+        """All configurations, smallest first; for ``model`` (id or alias) those whose memory can hold it, which are the
+        ones that ``check`` accepts.
 
         Raises ``NotFound`` for an unknown model.
         """
@@ -42,14 +40,20 @@ class HardwareService:
         nodes = await self.capacity()
         now = self.now()
         offers = [offer(hardware, nodes, now) for hardware in configurations(nodes, self.prices).values()]
-        return offers if chosen is None else [self._judged(item, chosen) for item in offers]
+        if chosen is None:
+            return offers
+        if not self.capabilities(chosen).managed:
+            # The server runs already, elsewhere: the hardware is a name only, and nothing of it is taken.
+            return [replace(item, availability="available") for item in offers]
+        return [item for item in offers if self._sized(chosen, item.hardware).fits]
 
     async def zones(self) -> Sequence[str]:
         """The names of all availability zones, sorted."""
         return zones_of(await self.capacity())
 
     async def check(self, hardware_id: str, model: Model, zone: str | None, zone_required: bool) -> Hardware:
-        """The configuration of that id, if it can ever be had for ``model`` as asked. Raises ``BadRequest``."""
+        """The configuration of that id, if it can ever be had for ``model`` as asked, and can hold it. Raises
+        ``BadRequest``."""
         nodes = await self.capacity()
         offered = configurations(nodes, self.prices)
         if hardware_id not in offered:
@@ -65,45 +69,35 @@ class HardwareService:
         if self.capabilities(model).managed:
             placed = place(hardware, nodes, zone, zone_required)
             if isinstance(placed, NoRoom) and placed.code == "infeasible":
-                raise BadRequest(
-                    f"Invalid hardware provided: {placed.reason} Please check the hardware API for what can be had.",
-                    param="hardware",
-                    code="infeasible_hardware",
-                )
+                raise unfit_hardware(placed.reason, "infeasible_hardware")
+            sized = self._sized(model, hardware)
+            if not sized.fits:
+                raise unfit_hardware(sized.reason, "hardware_too_small")
         return hardware
 
-    def _judged(self, item: Offer, model: Model) -> Offer:
-        if not self.capabilities(model).managed:
-            # The server runs already, elsewhere: the hardware is a name only, and nothing of it is taken.
-            return replace(item, availability="available")
-        needed = memory_needed(model, self._weights_bytes(model))
-        room = memory_of(item.hardware)
-        fits = needed is None or room is None or needed <= room
-        return item if fits else replace(item, availability="insufficient")
-
-    def _weights_bytes(self, model: Model) -> int | None:
-        if model.source is None:
-            return 0
-        return model.source.size_bytes or self.cache.status(model).total_bytes
+    def _sized(self, model: Model, hardware: Hardware) -> Sizing:
+        capabilities = self.capabilities(model)
+        if capabilities.memory is None:
+            return Sizing(True, "It takes next to no memory.", None, None)
+        # An engine without a limit shares out what memory there is: one whole context must fit.
+        slots = capabilities.slots or model.slots or 1
+        footprint = footprint_of(model, self.cache.status(model))
+        return size(Demand(footprint, model.context_length, slots, capabilities.memory), hardware)
 
 
-def memory_needed(model: Model, weights_bytes: int | None) -> int | None:
-    """Bytes of memory that a replica of ``model`` needs, roughly; None when the weights' size is unknown.
-
-    The weights with the engine's overhead, and the context of each slot at ``2 * sqrt(weights)`` bytes a token: within
-    a quarter of the truth for SmolLM2 135M (23 kB), Llama 3 8B (131 kB) and 70B (328 kB) in four bits.
-    """
-    if weights_bytes is None:
-        return None
-    per_token = 2 * sqrt(weights_bytes)
-    return int(weights_bytes * WEIGHTS_OVERHEAD + per_token * model.context_length * (model.slots or 1))
-
-
-def memory_of(hardware: Hardware) -> int | None:
-    """Bytes of memory that weights can use on ``hardware``; None when it is unknown."""
-    if hardware.accelerator == CPU:
-        return hardware.resources.memory_bytes
-    return int(hardware.memory_gb * 1e9) * hardware.gpu_count or None
+def footprint_of(model: Model, fetch: Fetch) -> Footprint | None:
+    """What is known of the model's size, ``fetch`` being the condition of its weights: what their header told, else
+    what the entry declares, else the size of the file; None when nothing is known."""
+    told, declared = fetch.footprint, model.footprint
+    if told is not None and told.kv_bytes_per_token is not None:
+        return told
+    per_token = declared.kv_bytes_per_token if declared is not None else None
+    if told is not None:
+        return replace(told, kv_bytes_per_token=per_token)
+    if declared is not None:
+        return declared
+    size_bytes = model.source.size_bytes or fetch.total_bytes if model.source is not None else None
+    return Footprint(size_bytes) if size_bytes else None
 
 
 def zones_of(nodes: Sequence[Node]) -> list[str]:
@@ -118,4 +112,13 @@ def unknown_hardware(known: Sequence[str]) -> BadRequest:
         f"Invalid hardware provided. Please check the hardware API for what can be had: {listed}.",
         param="hardware",
         code="unknown_hardware",
+    )
+
+
+def unfit_hardware(reason: str, code: str) -> BadRequest:
+    """A configuration that exists, but not for this; ``reason`` is a sentence. The two phrases as above."""
+    return BadRequest(
+        f"Invalid hardware provided: {reason} Please check the hardware API for what can be had.",
+        param="hardware",
+        code=code,
     )

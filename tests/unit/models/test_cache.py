@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.unit.models.sample_files import gguf_bytes, model_of, noise, sha256
 
 from roost.domain.errors import InvalidSettings, ModelUnavailable
-from roost.domain.model import Fetch, FetchState, Model, Source
+from roost.domain.model import Fetch, FetchState, Footprint, Model, Source
 from roost.models import sources
 from roost.models.base import Cache, ModelSource, TooSlow
 from roost.models.cache import ModelCache, fingerprint, in_terms_of
@@ -75,6 +75,24 @@ async def test_weights_arrive_verified_and_by_their_digest(place: Place) -> None
     assert fetch.path == str(place.root / "blobs" / f"sha256-{sha256(CONTENT)}")
     assert Path(fetch.path).read_bytes() == CONTENT
     assert list((place.root / "partial").iterdir()) == []
+
+
+async def test_what_the_header_tells_is_known_from_the_arrival_on_and_after_a_restart(place: Place) -> None:
+    shape = {"llama.block_count": 2, "llama.embedding_length": 64, "llama.attention.head_count": 4}
+    content = gguf_bytes({"general.architecture": "llama", **shape})
+    place.memory = MemorySource({"weights": content})
+    model = model_of(Source("memory", "weights"))
+    first = await place.open()
+    assert first.status(model).footprint is None
+    fetch = await soon(first.wait(model))
+    assert fetch.footprint == Footprint(len(content), 2 * 4 * (16 + 16) * 2)
+    second = await place.open()
+    assert second.status(model) == fetch
+
+
+async def test_weights_of_another_format_tell_their_size(place: Place) -> None:
+    cache = await place.open()
+    assert (await soon(cache.wait(MODEL))).footprint == Footprint(len(CONTENT), None)
 
 
 async def test_a_model_without_a_source_is_ready(place: Place) -> None:
@@ -174,6 +192,16 @@ async def test_two_models_of_the_same_weights_share_a_blob(place: Place) -> None
     assert place.memory.fetches == 2  # the digest of the unpinned one is known only once it is here
     again = await place.open()
     assert [again.status(model).state for model in (MODEL, twin, unpinned)] == [FetchState.READY] * 3
+
+
+async def test_two_models_of_the_same_weights_fetch_them_once_though_both_are_asked_for_at_once(place: Place) -> None:
+    cache = await place.open()
+    place.memory.gate.clear()
+    waiters = [asyncio.create_task(cache.wait(replace(MODEL, id=f"acme/{name}"))) for name in ("one", "two", "three")]
+    await soon(place.memory.started.wait())
+    place.memory.gate.set()
+    assert {fetch.state for fetch in await soon(asyncio.gather(*waiters))} == {FetchState.READY}
+    assert (place.memory.fetches, len(place.blobs())) == (1, 1)
 
 
 async def test_closing_keeps_what_arrived_and_the_next_start_resumes(place: Place) -> None:

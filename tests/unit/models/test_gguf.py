@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.unit.models.sample_files import LLAMA, gguf_bytes
+from tests.unit.models.sample_files import LLAMA, Value, gguf_bytes
 
 from roost.domain.errors import ModelUnavailable
-from roost.models.gguf import Header, read_header
+from roost.models.gguf import Header, kv_bytes_per_token, read_header
 
 
 def header_of(content: bytes) -> Header:
@@ -37,6 +37,40 @@ def test_what_the_file_does_not_say_is_none() -> None:
     assert header_of(gguf_bytes({})) == Header(version=3, tensors=1, architecture=None, context_length=None)
     assert header_of(gguf_bytes({**LLAMA, "llama.context_length": "many"})).context_length is None
     assert header_of(gguf_bytes({**LLAMA, "llama.context_length": True})).context_length is None
+
+
+SHAPE: dict[str, Value] = {
+    **LLAMA,
+    "llama.block_count": 4,
+    "llama.embedding_length": 64,
+    "llama.attention.head_count": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, 4 * 4 * (16 + 16) * 2),
+        ({"llama.attention.head_count_kv": 2}, 4 * 2 * (16 + 16) * 2),
+        ({"llama.attention.head_count_kv": [0, 1, 0, 2]}, 3 * (16 + 16) * 2),
+        ({"llama.attention.key_length": 8, "llama.attention.value_length": 24}, 4 * 4 * (8 + 24) * 2),
+        ({"llama.block_count": "four"}, None),
+    ],
+)
+def test_it_tells_what_a_token_of_context_takes(more: dict[str, Value], expected: int | None) -> None:
+    assert header_of(gguf_bytes({**SHAPE, **more})).kv_bytes_per_token == expected
+
+
+def test_long_arrays_are_passed_over() -> None:
+    vocabulary: dict[str, Value] = {"tokenizer.ggml.token_type": [1] * 5000, **SHAPE}
+    assert header_of(gguf_bytes(vocabulary)).kv_bytes_per_token == 4 * 4 * (16 + 16) * 2
+
+
+def test_files_of_other_formats_tell_nothing(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"something else")
+    assert kv_bytes_per_token(tmp_path / "weights.bin") is None
+    with pytest.raises(FileNotFoundError):
+        kv_bytes_per_token(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(
