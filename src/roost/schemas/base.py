@@ -6,13 +6,36 @@ Answers ignore fields they do not know, so that an older client reads a newer se
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Generic, Literal, TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
 
 
 class Answer(BaseModel):
     """A document that the server sends."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the default: the rest tells a reader nothing."""
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields.get(name or "")
+            if field is None or field.is_required() or value != field.get_default(call_default_factory=True):
+                yield name, value
+
+
+class Listing(Answer, Generic[T]):
+    """A list that the server sends; iterating over it goes through ``data``."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        """The items. (Pydantic's own iteration, over field names, is of no use to anybody here.)"""
+        return iter(self.data)
 
 
 class Body(BaseModel):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from roost.schemas.base import Answer, Body
+from roost.schemas.base import Answer, Body, Listing
 
 State = Literal["PENDING", "STARTING", "STARTED", "STOPPING", "STOPPED", "ERROR"]
 """The six states; no other is ever sent."""
@@ -79,11 +79,8 @@ class Endpoint(Answer):
     replicas: list[Replica] = Field(default_factory=list)
 
 
-class EndpointList(Answer):
+class EndpointList(Listing[Endpoint]):
     """All endpoints that the key may see, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Endpoint]
 
 
 class AutoscalingBody(Body):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from roost.schemas.base import Answer
+from roost.schemas.base import Answer, Listing
 
 
 class Event(Answer):
@@ -25,8 +25,5 @@ class Event(Answer):
     data: dict[str, str] = Field(default_factory=dict)
 
 
-class EventList(Answer):
+class EventList(Listing[Event]):
     """A page of events."""
-
-    object: Literal["list"] = "list"
-    data: list[Event]

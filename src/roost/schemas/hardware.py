@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from roost.schemas.base import Answer
+from roost.schemas.base import Answer, Listing
 
 
 class HardwarePricing(Answer):
@@ -41,11 +41,8 @@ class Hardware(Answer):
     updated_at: datetime
 
 
-class HardwareList(Answer):
+class HardwareList(Listing[Hardware]):
     """All configurations, smallest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Hardware]
 
 
 class ZoneList(Answer):

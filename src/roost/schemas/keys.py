@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from roost.schemas.base import Answer, Body
+from roost.schemas.base import Answer, Body, Listing
 
 State = Literal["active", "expired", "revoked"]
 """Whether a key is accepted."""
@@ -36,14 +36,11 @@ class ApiKey(Answer):
 class ApiKeyCreated(ApiKey):
     """A key that was made just now: the only time that ``key`` is shown."""
 
-    key: str
+    key: str = Field(repr=False)
 
 
-class ApiKeyList(Answer):
+class ApiKeyList(Listing[ApiKey]):
     """All keys that the caller may see, oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[ApiKey]
 
 
 class ApiKeyCreate(Body):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from roost.schemas.base import Answer
+from roost.schemas.base import Answer, Listing
 
 
 class LogLine(Answer):
@@ -14,8 +12,5 @@ class LogLine(Answer):
     line: str
 
 
-class LogList(Answer):
+class LogList(Listing[LogLine]):
     """Lines of one replica after those of the other, each oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[LogLine]

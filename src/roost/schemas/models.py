@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from roost.schemas.base import Answer, Body
+from roost.schemas.base import Answer, Body, Listing
 
 
 class ModelPricing(Answer):
@@ -50,11 +50,8 @@ class Model(Answer):
     download: Download | None = None
 
 
-class ModelList(Answer):
+class ModelList(Listing[Model]):
     """The catalog, as everybody but the classic SDKs gets it; those get the bare array."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
 
 
 class ModelDeleted(Answer):

@@ -61,3 +61,17 @@ def test_a_time_needs_a_zone(expires: object) -> None:
 
 def test_all_that_is_exported_is_a_wire_model_or_a_choice() -> None:
     assert len(models(BaseModel)) + len({"DesiredState", "Role", "State"}) == len(schemas.__all__)
+
+
+def test_a_list_is_iterated_like_its_data() -> None:
+    lines = [schemas.LogLine(replica_id="r", line="one"), schemas.LogLine(replica_id="r", line="two")]
+    listing = schemas.LogList(data=lines)
+    assert list(listing) == lines
+    assert listing.model_dump() == {"object": "list", "data": [line.model_dump() for line in lines]}
+
+
+def test_a_repr_has_what_differs_from_the_default_and_no_key() -> None:
+    download = schemas.Download(state="fetching", percent=5.0)
+    assert repr(download) == "Download(state='fetching', percent=5.0)"
+    key = schemas.ApiKeyCreated.model_construct(id="key-1", key="secret")
+    assert "secret" not in repr(key)
