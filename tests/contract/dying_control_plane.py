@@ -7,12 +7,11 @@ import pickle
 import sys
 
 from roost.domain.replica import RuntimeState
-from roost.runtimes.local import LocalRuntime
 
 
 async def main() -> None:
-    settings, resources, environment, spec, replica_id = pickle.loads(sys.stdin.buffer.read())
-    runtime = LocalRuntime(settings, resources=resources, environment=environment)
+    factory, settings, resources, environment, spec, replica_id = pickle.loads(sys.stdin.buffer.read())
+    runtime = factory(settings, resources=resources, environment=environment)
     await runtime.start()
     await runtime.launch(spec, replica_id)
     while True:

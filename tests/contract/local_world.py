@@ -9,7 +9,7 @@ import pickle
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,11 @@ class LocalWorld(RuntimeHarness):
         self.environment = {**engine_environment(), WORLD: self.mark}
         self.stop_margin = timedelta(seconds=10)
         self.runtimes: list[LocalRuntime] = []
+        self.factory: Callable[..., LocalRuntime] = LocalRuntime
+        """What makes a runtime; it can be pickled."""
 
     async def open(self) -> LocalRuntime:
-        runtime = LocalRuntime(
+        runtime = self.factory(
             self.settings, resources=self.resources, environment=self.environment, stop_margin=self.stop_margin
         )
         self.runtimes.append(runtime)
@@ -85,7 +87,7 @@ class LocalWorld(RuntimeHarness):
         os.kill(self.record(replica_id)["supervisor_pid"], signal.SIGKILL)
 
     async def launch_and_die(self, spec: LaunchSpec, replica_id: str) -> None:
-        job = pickle.dumps((self.settings, self.resources, self.environment, spec, replica_id))
+        job = pickle.dumps((self.factory, self.settings, self.resources, self.environment, spec, replica_id))
         child = await asyncio.create_subprocess_exec(
             sys.executable, str(CONTROL_PLANE), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )

@@ -62,6 +62,9 @@ def test_hardware_prices(tmp_path: Path) -> None:
         ("gateway_workers = 0", "gateway_workers"),
         ("gateway_workers = 1.5", "gateway_workers"),
         ('log_level = "loud"', "log_level"),
+        ('sandbox = "perhaps"', "sandbox"),
+        ('runtime = "sandbox"', "--sandbox"),
+        ('sandbox = true\nruntime = "local"', "--sandbox"),
         ("[hardware.cpu]\nprice = 1", "price"),
         ("[hardware]\ncpu = 1", "cpu"),
         ("not toml", "TOML"),
@@ -76,6 +79,43 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, words: str) 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=r"none\.toml"):
         config.load(home=tmp_path, config=tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("text", ["true", "1", "on", "Yes"])
+def test_a_switch_can_be_written_in_the_usual_ways(tmp_path: Path, text: str) -> None:
+    os.environ["ROOST_SANDBOX"] = text
+    settings = config.load(home=tmp_path)
+    assert (settings.sandbox, settings.runtime) == (True, "sandbox")
+    ordinary = config.load(home=tmp_path, sandbox=False)
+    assert (ordinary.sandbox, ordinary.runtime) == (False, "local")
+    assert Settings.parse(settings.dump()) == settings
+
+
+def test_a_sandbox_has_a_home_of_its_own_unless_one_is_named(tmp_path: Path) -> None:
+    os.environ["HOME"] = str(tmp_path)
+    assert config.load().home == tmp_path / ".roost"
+    assert config.load(sandbox=True).home == tmp_path / ".roost-sandbox"
+    assert config.load(home=tmp_path / "mine", sandbox=True).home == tmp_path / "mine"
+    os.environ["ROOST_SANDBOX"] = "1"
+    assert config.load().home == tmp_path / ".roost-sandbox"
+    os.environ["ROOST_HOME"] = str(tmp_path / "other")
+    assert config.load().home == tmp_path / "other"
+
+
+def test_commands_find_the_sandbox_where_there_is_nothing_else_or_where_they_are_told(tmp_path: Path) -> None:
+    os.environ["HOME"] = str(tmp_path)
+    own, sandbox = tmp_path / ".roost", tmp_path / ".roost-sandbox"
+    assert config.known_home() == own
+    for home in (sandbox, own):
+        home.mkdir()
+        (home / "credentials.json").touch()
+        assert config.known_home() == home
+    os.environ["ROOST_SANDBOX"] = "1"
+    assert config.known_home() == sandbox
+    assert config.known_home(tmp_path / "mine") == tmp_path / "mine"
+    os.environ["ROOST_SANDBOX"] = "0"
+    (own / "credentials.json").unlink()
+    assert config.known_home() == own
 
 
 def test_an_empty_secret_is_no_secret() -> None:

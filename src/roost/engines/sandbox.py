@@ -15,6 +15,7 @@ from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
 from roost.engines.base import Capabilities, LaunchRequest, Probe
 from roost.engines.llama_cpp import LlamaCppEngine
+from roost.policy.sizing import USUAL_MEMORY
 
 SLOTS = 2
 CONTEXT = 2048
@@ -40,8 +41,8 @@ class SandboxEngine:
         return self._llama_cpp.missing()
 
     def capabilities(self, model: Model) -> Capabilities:
-        """Those of llama.cpp."""
-        return self._llama_cpp.capabilities(really_run(model))
+        """Those of llama.cpp; memory as a server that keeps the declared model on accelerators uses it."""
+        return replace(self._llama_cpp.capabilities(really_run(model)), memory=USUAL_MEMORY)
 
     def check_options(self, model: Model) -> None:
         """The options are llama.cpp's. Raises ``LaunchRefused``."""

@@ -99,8 +99,10 @@ def _no_room(hardware: Hardware, kind: Sequence[Node], allowed: Sequence[Node], 
         detail = "; ".join(lacks) or f"there is no node with {hardware.accelerator}{where}"
         code = "infeasible" if kind else "no_capacity"
         return NoRoom(code, f"No node could hold {hardware.id}{where}: {detail}.{notices}")
-    lacks = [_lack(hardware, node) for node in allowed]
-    return NoRoom("no_capacity", f"No hardware is free for {hardware.id}{where}: {'; '.join(lacks)}.{notices}")
+    # Of a node that takes nothing more whatever is asked for, the notice alone says why.
+    lacks = [_lack(hardware, node) for node in allowed if not (node.notice and node.free == Resources())]
+    detail = f": {'; '.join(lacks)}" if lacks else ""
+    return NoRoom("no_capacity", f"No hardware is free for {hardware.id}{where}{detail}.{notices}")
 
 
 def _lack(hardware: Hardware, node: Node) -> str:

@@ -121,7 +121,7 @@ def test_a_node_without_room_gives_its_notice_once() -> None:
     small = place(hardware, [replace(cpu("a", 1), notice=told)], None, False)
     assert isinstance(full, NoRoom)
     assert isinstance(small, NoRoom)
-    assert full.reason.endswith(f"0.0 free. {told}")
+    assert full.reason == f"No hardware is free for 2x_cpu. {told}"
     assert small.reason.endswith(f"4.0 free. {told}")
     assert place(hardware, [replace(cpu("a", 2), notice=told)], None, False) == Placement(
         "a", "a", "node a has room for 2x_cpu"

@@ -30,3 +30,13 @@ def test_a_note_is_shown() -> None:
 def test_the_command_is_one_that_the_user_s_shell_knows() -> None:
     assert "\n  roost endpoints create" in banner(WELCOME)
     assert "\n  .venv/bin/roost endpoints create" in banner(replace(WELCOME, program=".venv/bin/roost"))
+
+
+def test_a_sandbox_says_what_is_not_real() -> None:
+    text = banner(replace(WELCOME, sandbox=True, home=Path("/a b/sandbox")))
+    assert "THIS IS A SANDBOX" in text
+    assert "really SmolLM2-135M on this machine's CPU, at most 6 engines at once" in text
+    assert "--model meta-llama/Llama-3.3-70B-Instruct-Turbo --hardware 4x_nvidia_h100_80gb_sxm" in text
+    assert "\n  export ROOST_HOME='/a b/sandbox'\n" in text
+    assert "export" not in banner(replace(WELCOME, sandbox=True))
+    assert "sandbox" not in banner(WELCOME).lower()
