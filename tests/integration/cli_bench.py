@@ -24,6 +24,7 @@ from roost.domain.event import Event
 from roost.domain.hardware import Node, Resources
 from roost.domain.key import Role
 from roost.domain.lifecycle import State
+from roost.domain.log import ReplicaLog
 from roost.domain.replica import Replica
 from roost.engines.base import Capabilities
 from roost.models.catalog import Catalog
@@ -82,6 +83,8 @@ class Bench:
         self.cache = MemoryCache(total_bytes=98_362_432)
         self.nodes: list[Node] = [NODE]
         self.at_polls: list[Callable[[], None]] = []
+        self.output: list[ReplicaLog] = []
+        """What the engines of every endpoint have said."""
         self.sleeps = 0
         self.transport = portal.call(self._serve)
 
@@ -91,6 +94,7 @@ class Bench:
         await self.store.insert_key(make_key(2, owner="other", role=Role.MEMBER), [])
         await self.store.insert_key(make_key(3, owner="other", role=Role.INFERENCE), [])
         clock, uuids = FakeClock(), SeededUuids()
+        self._now = clock.now
         catalog = Catalog(self.store, now=clock.now, uuids=uuids)
         await catalog.load()
 
@@ -109,6 +113,8 @@ class Bench:
             wake=lambda endpoint_id: None,
             wake_routes=lambda: None,
             capabilities=lambda model: Capabilities(managed=model.engine != "external"),
+            logs_of=self._logs_of,
+            wait=self._follow_once,
         )
         server = create_app(services, settings=settings, metrics=lambda: b"")
         return Bridge(self._portal, httpx.ASGITransport(app=server, raise_app_exceptions=False))
@@ -147,6 +153,14 @@ class Bench:
         events = () if event is None else (event,)
         change = StatusChange(endpoint.id, endpoint.status_version, new, upsert_replicas=owned, events=events)
         self._portal.call(self.store.apply, change)
+
+    async def _logs_of(self, endpoint_id: str, tail: int) -> Sequence[ReplicaLog]:
+        return self.output
+
+    async def _follow_once(self, seconds: float) -> None:
+        """A line comes, and the endpoint is deleted: who follows has come to the end."""
+        self.output = [replace(log, lines=(*log.lines, "the end")) for log in self.output]
+        await self.store.mark_deleted((await self.store.endpoints())[0].id, self._now(), [])
 
     def _sleep(self, seconds: float) -> None:
         self._seconds += seconds

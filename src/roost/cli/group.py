@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from roost.cli import spelling
 from roost.cli.failure import EXPECTED, explain
 
 
@@ -53,6 +54,24 @@ class RoostGroup(TyperGroup):
             report = explain(error)
             typer.echo(report.text, err=True)
             raise typer.Exit(report.code) from error
+
+
+class EndpointsGroup(TyperGroup):
+    """The group of the endpoint commands, which have short forms."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Replace a short form by the command's name."""
+        if args and args[0] in spelling.COMMANDS:
+            args = [spelling.COMMANDS[args[0]], *args[1:]]
+        return super().parse_args(ctx, args)
+
+
+class EndpointCommand(TyperCommand):
+    """A command about one endpoint, which may also be named by an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the option's value as the argument."""
+        return super().parse_args(ctx, spelling.as_argument(args, "--endpoint-id"))
 
 
 def _load(name: str, entry: LazyCommand) -> Any:

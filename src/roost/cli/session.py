@@ -37,6 +37,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
 
 _CONNECTION = {"base_url": BaseUrl, "api_key": ApiKey, "home": Home}
 
+Debug = Annotated[bool, typer.Option("--debug", hidden=True, help="Tell each request and its status on stderr.")]
+NonInteractive = Annotated[bool, typer.Option("--non-interactive", hidden=True, help="Accepted: nothing ever asks.")]
+NoJson = Annotated[bool, typer.Option("--no-json", hidden=True, help="Accepted: text is the default.")]
+Project = Annotated[str | None, typer.Option("--project", hidden=True, help="Accepted: there are no projects.")]
+
+_ACCEPTED: dict[str, tuple[Any, Any]] = {
+    "debug": (Debug, False),
+    "non_interactive": (NonInteractive, False),
+    "no_json": (NoJson, False),
+    "project": (Project, None),
+}
+"""Options that other command lines of this API have everywhere, with their defaults."""
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -90,7 +103,12 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
 
     def command(ctx: typer.Context, **arguments: Any) -> None:
         flags = {name: arguments.pop(name) for name in _CONNECTION}
+        accepted = {name: arguments.pop(name) for name in _ACCEPTED}
+        if accepted["debug"]:
+            _tell_requests()
         session = Session(ctx.obj if isinstance(ctx.obj, World) else World(), **flags)
+        if accepted["project"]:
+            session.out.note("Note: --project has no effect; endpoints belong to the owner of the key.")
         try:
             function(session, **arguments)
         finally:
@@ -101,9 +119,24 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter("ctx", keyword, annotation=typer.Context),
         *(parameter.replace(kind=keyword) for parameter in others),
         *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in _CONNECTION.items()),
+        *(
+            inspect.Parameter(name, keyword, default=default, annotation=kind)
+            for name, (kind, default) in _ACCEPTED.items()
+        ),
     ]
     command.__name__ = function.__name__
     command.__doc__ = function.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _tell_requests() -> None:
+    """Have the HTTP library tell each request and its status on stderr; it shows neither headers nor bodies."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("httpx")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)

@@ -114,7 +114,7 @@ def test_the_help_does_not_promise_auto_stop() -> None:
     [
         (
             "endpoints",
-            "create retrieve list update start stop delete hardware availability-zones",
+            "create retrieve list update start stop delete logs hardware availability-zones",
         ),
         ("models", "list pull add rm"),
         ("keys", "create list revoke"),
@@ -138,7 +138,8 @@ def test_groups_list_their_commands(group: str, commands: str) -> None:
             "--availability-zone --wait --json --inactive-timeout --timeout --base-url --api-key --home",
         ),
         ("endpoints hardware", "--model --available --json"),
-        ("endpoints list", "--mine --type --usage-type --json"),
+        ("endpoints list", "--mine --type --usage-type --after --json"),
+        ("endpoints logs", "--follow --tail --replica --json"),
         ("endpoints update", "--min-replicas --max-replicas --display-name --inactive-timeout --json"),
         ("endpoints start", "--wait --timeout --json"),
         ("endpoints stop", "--wait --timeout --json"),

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from roost.cli import describe
+from roost.cli.commands.logs import logs
 from roost.cli.failure import CommandFailed, ExitCode
+from roost.cli.group import EndpointCommand, EndpointsGroup
+from roost.cli.options import (
+    DisplayName,
+    EndpointArgument,
+    EndpointType,
+    ForModel,
+    HardwareId,
+    InactiveTimeout,
+    MaxReplicas,
+    MinReplicas,
+    ModelArgument,
+    ModelToDeploy,
+    NoAutoStart,
+    NoPromptCache,
+    NoSpeculation,
+    Timeout,
+    UsageType,
+    WaitStarted,
+    WaitStopped,
+    Zone,
+)
 from roost.cli.session import Json, Session, with_session
 
 if TYPE_CHECKING:
@@ -17,81 +38,49 @@ if TYPE_CHECKING:
     from roost.client.waiting import Target
     from roost.schemas import Endpoint
 
-app = typer.Typer(name="endpoints", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(name="endpoints", cls=EndpointsGroup, no_args_is_help=True, rich_markup_mode=None)
 
 
-class EndpointType(StrEnum):
-    """Values of ``--type``."""
-
-    DEDICATED = "dedicated"
-    SERVERLESS = "serverless"
-
-
-class UsageType(StrEnum):
-    """Values of ``--usage-type``."""
-
-    ON_DEMAND = "on-demand"
-    RESERVED = "reserved"
-
+T = TypeVar("T")
 
 _NO_ENDPOINTS = "No endpoints yet. Create one with `roost endpoints create`."
-
-EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or name of the endpoint.")]
-DisplayName = Annotated[str | None, typer.Option("--display-name", metavar="NAME", help="A human-readable name.")]
-MinReplicas = typer.Option("--min-replicas", metavar="N", min=0, help="Minimum number of replicas.")
-MaxReplicas = typer.Option("--max-replicas", metavar="N", min=1, help="Maximum number of replicas.")
-AutoStop = typer.Option(
-    "--inactive-timeout",
-    metavar="MINUTES",
-    min=0,
-    help="Minutes without a request until it stops; 0: never (recorded; not in force yet).",
-)
-InactiveTimeout = Annotated[int | None, AutoStop]
-NoAutoStart = Annotated[bool, typer.Option("--no-auto-start", help="Create it STOPPED.")]
-NoSpeculation = Annotated[bool, typer.Option("--no-speculative-decoding", help="Disable speculative decoding.")]
-Zone = Annotated[str | None, typer.Option("--availability-zone", metavar="ZONE", help="Preferred availability zone.")]
-ModelToDeploy = Annotated[str, typer.Option("--model", metavar="MODEL", help="Model to deploy: its id or alias.")]
-HardwareId = Annotated[
-    str | None, typer.Option("--hardware", metavar="ID", help="Hardware configuration id (required).")
-]
-WaitStarted = Annotated[bool, typer.Option("--wait", help="Wait until it is STARTED (exit code 5: it failed).")]
-WaitStopped = Annotated[bool, typer.Option("--wait", help="Wait until it is STOPPED.")]
-Timeout = Annotated[
-    float | None,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="With --wait: wait no longer than this (exit code 7)."),
-]
 
 
 def create(
     session: Session,
-    model: ModelToDeploy,
+    model: ModelToDeploy = None,
     hardware: HardwareId = None,
     min_replicas: Annotated[int, MinReplicas] = 1,
     max_replicas: Annotated[int | None, MaxReplicas] = None,
     display_name: DisplayName = None,
     no_auto_start: NoAutoStart = False,
     no_speculative_decoding: NoSpeculation = False,
+    no_prompt_cache: NoPromptCache = False,
     availability_zone: Zone = None,
     inactive_timeout: InactiveTimeout = None,
     wait: WaitStarted = False,
     timeout: Timeout = None,
     json: Json = False,
+    model_argument: ModelArgument = None,
 ) -> None:
-    """Create an endpoint: deploy a model on hardware of its own.
+    """Create an endpoint. It deploys a model on hardware of its own.
 
     Without --max-replicas, the maximum is the minimum, and at least 1.
     """
     from roost.client import requests
 
+    chosen = _model_of(model, model_argument)
     most = max(1, min_replicas) if max_replicas is None else max_replicas
     _check_bounds(min_replicas, most)
     _check_timeout(wait, timeout)
     if wait and no_auto_start:
         raise CommandFailed("--wait cannot be met with --no-auto-start: leave one out.", code=ExitCode.USAGE)
+    if no_prompt_cache:
+        session.out.note("Warning: --no-prompt-cache is deprecated and has no effect.")
     if not hardware:
-        raise CommandFailed("Missing option --hardware.", lines=_choices(session, model), code=ExitCode.USAGE)
+        raise CommandFailed("Missing option --hardware.", lines=_hardware_for(session, chosen), code=ExitCode.USAGE)
     call = requests.create_endpoint(
-        model=model,
+        model=chosen,
         hardware=hardware,
         autoscaling={"min_replicas": min_replicas, "max_replicas": most},
         display_name=display_name,
@@ -100,7 +89,7 @@ def create(
         availability_zone=availability_zone,
         disable_speculative_decoding=no_speculative_decoding,
     )
-    answer = _deploy(session, call, model)
+    answer = _about_model(session, call, chosen)
     if wait:
         session.out.note(f"Created {answer.value.id}.")
         answer = _wait(session, answer, "STARTED", timeout)
@@ -119,6 +108,9 @@ def list_(
     mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
     type: Annotated[EndpointType | None, typer.Option("--type", help="Only of this type.")] = None,
     usage_type: Annotated[UsageType | None, typer.Option("--usage-type", help="Only of this usage.")] = None,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="ID", help="Only those that follow this one in the list.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List endpoints, newest first."""
@@ -131,11 +123,13 @@ def list_(
             mine=True if mine else None,
         )
     )
+    skipped = 0 if after is None else _position(answer.value.data, after)
     if json:
-        session.out.json(answer.json)
+        session.out.json({**answer.json, "data": answer.json["data"][skipped:]})
         return
-    rows = [describe.endpoint_row(endpoint) for endpoint in answer.value.data]
+    rows = [describe.endpoint_row(endpoint) for endpoint in answer.value.data[skipped:]]
     filters = [
+        *([f"--after {after}"] if after else []),
         *(["--mine"] if mine else []),
         *([f"--type {type.value}"] if type else []),
         *([f"--usage-type {usage_type.value}"] if usage_type else []),
@@ -196,7 +190,7 @@ def stop(
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
-    """Stop an endpoint; requests in flight are finished first."""
+    """Stop an endpoint. Requests in flight are finished first."""
     _set_state(session, endpoint, "STOPPED", wait=wait, timeout=timeout, json=json)
 
 
@@ -214,7 +208,7 @@ def delete(session: Session, endpoint: EndpointArgument, json: Json = False) -> 
 
 def hardware(
     session: Session,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Only what this model runs on.")] = None,
+    model: ForModel = None,
     available: Annotated[bool, typer.Option("--available", help="Only what is free now (requires --model).")] = False,
     json: Json = False,
 ) -> None:
@@ -223,7 +217,7 @@ def hardware(
 
     if available and model is None:
         raise CommandFailed("--available requires --model.", code=ExitCode.USAGE)
-    answer = session.client.send(requests.list_hardware(model))
+    answer = _about_model(session, requests.list_hardware(model), model)
     if json:
         session.out.json(_only_available(answer.json) if available else answer.json)
         return
@@ -242,20 +236,6 @@ def availability_zones(session: Session, json: Json = False) -> None:
         return
     for zone in sorted(answer.value.avzones):
         session.out.line(zone)
-
-
-def _deploy(session: Session, call: Call[Endpoint], model: str) -> Answer[Endpoint]:
-    """Send a create; a refusal of its hardware is told with what there is to choose from."""
-    from roost.client.errors import ApiError
-
-    try:
-        return session.client.send(call)
-    except ApiError as error:
-        if error.param != "hardware":
-            raise
-        # The wire message sends its reader to the hardware API; here what that would say follows at once.
-        message, _, _ = error.message.partition(" Please check the hardware API")
-        raise CommandFailed(message, lines=_choices(session, model)) from error
 
 
 def _set_state(
@@ -291,16 +271,41 @@ def _show(session: Session, answer: Answer[Endpoint], json: bool) -> None:
         session.out.details(describe.endpoint_details(answer.value))
 
 
-def _choices(session: Session, model: str) -> tuple[str, ...]:
-    """What there is to choose from, for the mistake of naming no or unknown hardware."""
-    from roost.cli.output import aligned
-    from roost.client import requests
+def _about_model(session: Session, call: Call[T], model: str | None) -> Answer[T]:
+    """Send a request; the refusal of its model or hardware is told with what there is to choose from."""
+    from roost.client.errors import ApiError
 
-    offers = session.client.send(requests.list_hardware(model)).value.data
-    if not offers:
-        return (f"No hardware of this server can hold {model}.",)
-    rows = [describe.HARDWARE_COLUMNS, *(describe.hardware_row(offer) for offer in offers)]
-    return ("Hardware for this model:", *(f"  {line}" for line in aligned(rows)))
+    try:
+        return session.client.send(call)
+    except ApiError as error:
+        from roost.cli.refusals import explained
+
+        raise explained(session, error, model or "") from error
+
+
+def _hardware_for(session: Session, model: str) -> tuple[str, ...]:
+    from roost.cli.refusals import hardware_for
+
+    return hardware_for(session, model)
+
+
+def _model_of(option: str | None, argument: str | None) -> str:
+    if option is not None and argument is not None and option != argument:
+        raise CommandFailed(
+            f"--model is {option} and the argument is {argument}: give one of the two.", code=ExitCode.USAGE
+        )
+    chosen = option or argument
+    if not chosen:
+        raise CommandFailed("Missing option '--model'. `roost models list` shows the catalog.", code=ExitCode.USAGE)
+    return chosen
+
+
+def _position(listed: list[Endpoint], after: str) -> int:
+    """How many endpoints of a list come up to the one called ``after``, itself included."""
+    for index, endpoint in enumerate(listed, start=1):
+        if after in (endpoint.id, endpoint.name):
+            return index
+    raise CommandFailed(f"--after {after}: the list has no such endpoint.", code=ExitCode.NOT_FOUND)
 
 
 def _check_bounds(low: int, high: int) -> None:
@@ -327,9 +332,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "start": start,
     "stop": stop,
     "delete": delete,
+    "logs": logs,
     "hardware": hardware,
     "availability-zones": availability_zones,
 }
 
+_ABOUT_ONE = ("retrieve", "update", "start", "stop", "delete", "logs")
+
 for _name, _function in _COMMANDS.items():
-    app.command(_name)(with_session(_function))
+    app.command(_name, cls=EndpointCommand if _name in _ABOUT_ONE else None)(with_session(_function))
