@@ -97,7 +97,8 @@ async def answers(engine: EngineProcess) -> list[str]:
 
 def launch(weights: Path, threads: int, *, speculation: bool, spin: str | None = None) -> LaunchSpec:
     """The engine's own launch spec; ``spin`` replaces its spin count."""
-    request = make_launch_request(SMOLLM2, str(weights), threads=threads, speculative_decoding=speculation)
+    model = replace(SMOLLM2, options={"speculation": "on"})
+    request = make_launch_request(model, str(weights), threads=threads, speculative_decoding=speculation)
     spec = LlamaCppEngine().build(request)
     if spin is None:
         return spec

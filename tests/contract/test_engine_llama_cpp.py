@@ -17,7 +17,7 @@ from roost.engines.llama_cpp import LlamaCppEngine
 from roost.models import gguf
 from roost.models.catalog import SMOLLM2
 from roost.testing.engine_contract import EngineCase, EngineContract, make_launch_request
-from roost.testing.engine_process import EngineEnded, EngineProcess, spawn_engine, start_engine
+from roost.testing.engine_process import EngineEnded, EngineProcess, running_engine, spawn_engine, start_engine
 from roost.testing.weights import smollm2_path
 
 CACHE = Path(os.environ.get("ROOST_TEST_CACHE") or Path(__file__).parents[2] / ".cache")
@@ -73,7 +73,7 @@ class TestLlamaCppEngine(EngineContract):
         async with engine_process.client() as client:
             slots = (await client.get("/slots")).json()
         assert [slot["n_ctx"] for slot in slots] == [case.request.model.context_length] * 4
-        assert {slot["speculative"] for slot in slots} == {True}
+        assert {slot["speculative"] for slot in slots} == {False}
 
     async def test_metrics_are_there(self, engine_process: EngineProcess) -> None:
         async with engine_process.client() as client:
@@ -87,20 +87,45 @@ class TestLlamaCppEngine(EngineContract):
             answers = await asyncio.gather(*asked)
         assert {answer.status_code for answer in answers} == {200}
 
-    async def test_logprobs_are_whole_without_speculation(self, case: EngineCase, folder: Path) -> None:
-        spec = case.engine.build(replace(case.request, speculative_decoding=False))
-        engine = await start_engine(spec, folder / "e.sock", PATIENCE_S)
-        body = {"messages": [{"role": "user", "content": "a b a b a b a b"}], "max_tokens": 24, "temperature": 0}
-        try:
-            async with engine.client() as client:
-                answer = await client.post("/v1/chat/completions", json={**body, "logprobs": True, "top_logprobs": 2})
+    async def test_an_entry_may_turn_speculation_on_and_an_endpoint_off(self, case: EngineCase, folder: Path) -> None:
+        model = replace(case.request.model, options={"speculation": "on"})
+        for asked in (True, False):
+            spec = case.engine.build(replace(case.request, model=model, speculative_decoding=asked))
+            async with running_engine(spec, folder / "e.sock", PATIENCE_S) as engine, engine.client() as client:
                 slots = (await client.get("/slots")).json()
-        finally:
-            await engine.stop()
+            assert {slot["speculative"] for slot in slots} == {asked}
+
+    async def test_logprobs_are_whole(self, engine_process: EngineProcess) -> None:
+        body = {"messages": [{"role": "user", "content": "a b a b a b a b"}], "max_tokens": 24, "temperature": 0}
+        async with engine_process.client() as client:
+            answer = await client.post("/v1/chat/completions", json={**body, "logprobs": True, "top_logprobs": 2})
         tokens = answer.json()["choices"][0]["logprobs"]["content"]
         assert len(tokens) == answer.json()["usage"]["completion_tokens"]
         assert all(len(token["top_logprobs"]) == 2 and token["logprob"] < 0 for token in tokens)
-        assert {slot["speculative"] for slot in slots} == {False}
+
+    @pytest.mark.parametrize(("kind", "key"), [("embedding", "data"), ("rerank", "results")])
+    async def test_models_that_do_not_generate_answer_their_probe(
+        self, case: EngineCase, folder: Path, kind: str, key: str
+    ) -> None:
+        model = replace(case.request.model, type=kind, context_length=256)
+        probe = case.engine.probe(model)
+        spec = case.engine.build(replace(case.request, model=model))
+        async with running_engine(spec, folder / "e.sock", PATIENCE_S) as engine, engine.client() as client:
+            answer = await client.request(probe.method, probe.path, json=dict(probe.body))
+        assert answer.status_code == 200
+        assert len(answer.json()[key]) == 1
+
+    async def test_tools_reach_a_chatml_model_whose_template_knows_none(self, engine_process: EngineProcess) -> None:
+        messages = [{"role": "user", "content": "Weather in Paris?"}]
+        tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+        async with engine_process.client() as client:
+            with_tools = await client.post("/apply-template", json={"messages": messages, "tools": [tool]})
+            without = await client.post("/apply-template", json={"messages": messages})
+        assert "get_weather" in with_tools.json()["prompt"]
+        assert without.json()["prompt"] == (
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+            "<|im_start|>user\nWeather in Paris?<|im_end|>\n<|im_start|>assistant\n"
+        )
 
     async def test_a_file_cut_short_is_called_corrupt(self, case: EngineCase, folder: Path) -> None:
         exit = await self.failed(case, case.broken, folder)

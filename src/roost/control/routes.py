@@ -90,4 +90,8 @@ def traits_of(model: Model) -> EngineTraits:
         cancels_non_stream=capabilities.cancels_non_stream,
         api_key_env=model.api_key_env,
         slots=capabilities.slots,
+        type=model.type,
+        context_length=model.context_length if capabilities.managed else None,
+        dialect=capabilities.dialect,
+        speculation_spoils_logprobs=capabilities.speculation_spoils_logprobs,
     )

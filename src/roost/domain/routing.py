@@ -13,6 +13,9 @@ from typing import Any
 PROTOCOL = 1
 """Version of the internal watch and report messages."""
 
+OPENAI, LLAMA_CPP = "openai", "llama_cpp"
+"""Dialects of engines."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouteReplica:
@@ -34,7 +37,9 @@ class RouteEndpoint:
     must be given in the body's ``model`` field, None when the body may pass untouched. ``cancels_non_stream`` False
     means: ask the engine for a stream and aggregate. ``api_key_env`` names the variable with the upstream's own key.
     ``retry_after_s`` is the learned or assumed time to readiness in seconds (None: unknown). ``message`` explains a
-    state that does not accept.
+    state that does not accept. ``type`` is the model's (it decides which paths are served), ``context_length`` its
+    tokens of context (None: unknown). ``dialect`` names what the engine wants instead of OpenAI's API (``openai``:
+    nothing). ``logprobs`` False means that the engine's log probabilities must not be shown.
     """
 
     id: str
@@ -48,6 +53,10 @@ class RouteEndpoint:
     api_key_env: str | None = None
     retry_after_s: float | None = None
     message: str | None = None
+    type: str = "chat"
+    context_length: int | None = None
+    dialect: str = OPENAI
+    logprobs: bool = True
     replicas: tuple[RouteReplica, ...] = ()
 
 

@@ -14,6 +14,7 @@ from roost.domain.hardware import Hardware, Placement
 from roost.domain.launch import LaunchSpec
 from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
+from roost.domain.routing import OPENAI
 from roost.policy.sizing import USUAL_MEMORY, MemoryUse
 
 
@@ -24,6 +25,8 @@ class Capabilities:
     ``slots``: requests one replica works on at once, None for no limit. ``cancels_non_stream``: a dropped non-stream
     request stops generating. ``can_continue``: it can continue from prompt plus emitted text. ``any_model_name``: the
     body's ``model`` may hold anything, so that bodies pass untouched; otherwise ``served_model`` must be put there.
+    ``dialect`` names what its API wants instead of OpenAI's (``roost.domain.routing``). With
+    ``speculation_spoils_logprobs`` log probabilities are asked only of endpoints that disable speculative decoding.
     ``managed`` is False for servers that Roost did not start (``external``): no LaunchSpec, a probe only, any listed
     hardware accepted and nothing reserved, scaling a no-op. ``memory`` is how much it takes beside and for the weights;
     None: next to none, so that any hardware holds it.
@@ -37,8 +40,13 @@ class Capabilities:
     metrics: bool = False
     adapters: bool = False
     sleep: bool = False
+    dialect: str = OPENAI
+    speculation_spoils_logprobs: bool = False
     managed: bool = True
     memory: MemoryUse | None = USUAL_MEMORY
+    stands_in: bool = False
+    """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint, with
+    room for one whole context."""
 
 
 @dataclass(frozen=True, slots=True)

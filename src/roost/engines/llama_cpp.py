@@ -16,15 +16,23 @@ from roost.domain.errors import LaunchRefused
 from roost.domain.launch import LISTEN, LaunchSpec, ProcessSpec
 from roost.domain.model import Footprint, Model
 from roost.domain.replica import ExitInfo, Failure
+from roost.domain.routing import LLAMA_CPP
 from roost.engines import llama_cpp_exits
 from roost.engines.base import Capabilities, LaunchRequest, Probe
-from roost.engines.gguf_shape import kv_bytes_per_token
+from roost.engines.gguf_shape import HEAD_BYTES, facts, kv_bytes_per_token
 from roost.policy.sizing import Demand, MemoryUse, size
 
 SERVER = "roost.engines.llama_cpp_server"
 PACKAGE = "xllamacpp"
 DEFAULT_SLOTS = 4
-TYPES = ("chat", "language", "code")
+TASKS = {
+    "chat": "generate",
+    "language": "generate",
+    "code": "generate",
+    "embedding": "embedding",
+    "rerank": "rerank",
+}
+"""What a replica does, by the type of its model."""
 MIB = 1024**2
 
 MEMORY = MemoryUse(copies_on_cpu=2.0, overhead_bytes=256 * MIB)
@@ -42,11 +50,13 @@ OPTIONS = {
     "batch": "a whole number of tokens from 1",
     "ubatch": "a whole number of tokens from 1",
     "speculation": "on or off",
+    "pooling": "mean, cls or last",
     "prompt_cache_mib": f"a whole number, at most {MAX_PROMPT_CACHE_MIB}; 0 turns the cache off",
     "start_timeout_s": "seconds",
 }
 """Engine options of a model's entry, and what each takes."""
 _POSITIVE = ("batch", "ubatch", "start_timeout_s")
+_WORDS = {"speculation": ("off", "on"), "pooling": ("mean", "cls", "last")}
 
 
 class LlamaCppEngine:
@@ -75,6 +85,9 @@ class LlamaCppEngine:
             any_model_name=True,
             can_continue=False,
             metrics=True,
+            dialect=LLAMA_CPP,
+            # It reports no probability of a token that was guessed right.
+            speculation_spoils_logprobs=speculates(model),
             memory=MEMORY,
         )
 
@@ -89,9 +102,10 @@ class LlamaCppEngine:
             raise LaunchRefused(missing, code="missing_package")
         model, hardware = request.model, request.hardware
         options = read_options(model)
-        if model.type not in TYPES:
+        task = TASKS.get(model.type)
+        if task is None:
             raise LaunchRefused(
-                f"The llama_cpp engine serves models of type {', '.join(TYPES)}; {model.id} is of type {model.type!r}.",
+                f"The llama_cpp engine serves models of type {', '.join(TASKS)}; {model.id} is of type {model.type!r}.",
                 code="unsupported_model",
             )
         weights = check_weights(model, request.weights_path)
@@ -102,11 +116,15 @@ class LlamaCppEngine:
         argv += ["--listen", LISTEN, "--model", str(weights), "--alias", request.endpoint_name]
         argv += ["--threads", str(threads), "--slots", str(slots_of(model)), "--context", str(model.context_length)]
         argv += ["--cache-ram-mib", str(cache), "--accelerators", str(hardware.resources.accelerators)]
-        for name in ("batch", "ubatch"):
-            if name in options:
-                argv += [f"--{name}", str(options[name])]
-        if not request.speculative_decoding or options.get("speculation") == 0:
-            argv.append("--no-speculation")
+        if task != "generate":
+            argv += ["--task", task]
+            # An input is worked on in one piece.
+            options = {"batch": model.context_length, "ubatch": model.context_length, **options}
+        if task == "embedding":
+            argv += pooling(model, weights)
+        argv += [part for name in ("batch", "ubatch") if name in options for part in (f"--{name}", str(options[name]))]
+        if request.speculative_decoding and speculates(model):
+            argv.append("--speculation")
         timeout = options.get("start_timeout_s") or 120 + weights_bytes // LOAD_BYTES_PER_S
         return LaunchSpec(
             endpoint_id=request.endpoint_id,
@@ -134,6 +152,10 @@ class LlamaCppEngine:
         if model.type == "chat":
             messages = [{"role": "user", "content": "Hi"}]
             return Probe("POST", "/v1/chat/completions", {"messages": messages, "max_tokens": 1})
+        if model.type == "embedding":
+            return Probe("POST", "/v1/embeddings", {"input": "Hi"})
+        if model.type == "rerank":
+            return Probe("POST", "/v1/rerank", {"query": "Hi", "documents": ["Hi"]})
         return Probe("POST", "/v1/completions", {"prompt": "Hi", "max_tokens": 1})
 
     def explain(self, exit: ExitInfo) -> Failure:
@@ -154,6 +176,22 @@ def prompt_cache_mib(memory_bytes: int, needed_bytes: int) -> int:
     return max(0, min(MAX_PROMPT_CACHE_MIB, (memory_bytes - needed_bytes) // 2 // MIB))
 
 
+def speculates(model: Model) -> bool:
+    """Whether the entry turns n-gram speculation on."""
+    return model.options.get("speculation") == "on" and TASKS.get(model.type) == "generate"
+
+
+def pooling(model: Model, weights: Path) -> list[str]:
+    """The arguments for how an embedding is made of the tokens': as the entry says, else as the file's header does,
+    else by their mean. Raises ``OSError``."""
+    if "pooling" in model.options:
+        return ["--pooling", model.options["pooling"]]
+    with weights.open("rb") as file:
+        known = facts(file.read(HEAD_BYTES))
+    named = any(name.endswith(".pooling_type") and value for name, value in known.items())
+    return [] if named else ["--pooling", "mean"]
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Variables that keep native thread pools to the replica's threads."""
     count = str(threads)
@@ -161,7 +199,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def read_options(model: Model) -> dict[str, int]:
-    """The entry's options as numbers (``speculation``: 1 or 0). Raises ``LaunchRefused``."""
+    """The entry's options as numbers (a word as its place in ``_WORDS``). Raises ``LaunchRefused``."""
     found = {}
     for name, text in model.options.items():
         if name not in OPTIONS:
@@ -169,8 +207,11 @@ def read_options(model: Model) -> dict[str, int]:
                 f"{model.id}: the llama_cpp engine has no option {name!r}; it has {', '.join(sorted(OPTIONS))}.",
                 code="unknown_option",
             )
-        switch = {"on": 1, "off": 0}.get(text) if name == "speculation" else None
-        number = int(text) if name != "speculation" and text.isascii() and text.isdecimal() else switch
+        words = _WORDS.get(name)
+        if words is not None:
+            number = words.index(text) if text in words else None
+        else:
+            number = int(text) if text.isascii() and text.isdecimal() else None
         if number is None or (number == 0 and name in _POSITIVE):
             raise LaunchRefused(f"{model.id}: {name} takes {OPTIONS[name]}, not {text!r}.", code="unknown_option")
         found[name] = number

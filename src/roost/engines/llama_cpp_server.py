@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 
+from roost.engines.chat_template import template_for
 from roost.engines.listen import Listen, parse_listen
 
 TYPE_CHECKING = False
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, help="most tokens of a prompt in one step")
     parser.add_argument("--ubatch", type=int, help="most tokens computed together")
     parser.add_argument("--accelerators", type=int, default=0, help="devices that must be there")
-    parser.add_argument("--no-speculation", action="store_true", help="no n-gram speculative decoding")
+    parser.add_argument("--speculation", action="store_true", help="n-gram speculative decoding")
+    parser.add_argument("--task", choices=("generate", "embedding", "rerank"), default="generate")
+    parser.add_argument("--pooling", choices=("mean", "cls", "last"), help="of embeddings; default: the model's own")
     return parser
 
 
@@ -110,6 +113,9 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:
     found.fit_params = False
     found.warmup = True
     found.use_jinja = True
+    template = _template(options)
+    if template is not None:
+        found.chat_template = template
     found.ui = False
     found.endpoint_metrics = True
     found.endpoint_slots = True
@@ -120,9 +126,22 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:
     # No browser talks to a replica.
     found.cors_origins, found.cors_origins_explicit = "", True
     found.verbosity = WARNINGS
-    if not options.no_speculation:
+    if options.speculation:
         found.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
+    if options.task != "generate":
+        found.embedding = True
+        pooling = "rank" if options.task == "rerank" else options.pooling or "unspecified"
+        found.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling.upper()}")
     return found
+
+
+def _template(options: argparse.Namespace) -> str | None:
+    if options.task != "generate":
+        return None
+    try:
+        return template_for(options.model)
+    except (OSError, ValueError):
+        return None  # a file that cannot be read: llama.cpp says it better
 
 
 def _hidden_socket(path: str) -> str:

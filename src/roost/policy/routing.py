@@ -9,7 +9,7 @@ from roost.domain.endpoint import Endpoint
 from roost.domain.key import ApiKey
 from roost.domain.lifecycle import DesiredState, State
 from roost.domain.replica import Replica, ReplicaState
-from roost.domain.routing import RouteEndpoint, RouteKey, RouteReplica
+from roost.domain.routing import OPENAI, RouteEndpoint, RouteKey, RouteReplica
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class EngineTraits:
     cancels_non_stream: bool
     api_key_env: str | None
     slots: int | None
+    type: str = "chat"
+    context_length: int | None = None
+    dialect: str = OPENAI
+    speculation_spoils_logprobs: bool = False
 
 
 def route_endpoints(
@@ -55,6 +59,10 @@ def _route(endpoint: Endpoint, replicas: Sequence[Replica], traits: EngineTraits
         cancels_non_stream=traits.cancels_non_stream,
         api_key_env=traits.api_key_env,
         message=endpoint.status.reason.message if endpoint.status.reason is not None else None,
+        type=traits.type,
+        context_length=traits.context_length,
+        dialect=traits.dialect,
+        logprobs=not traits.speculation_spoils_logprobs or endpoint.spec.disable_speculative_decoding,
         replicas=tuple(
             RouteReplica(r.id, r.address, r.state is ReplicaState.DRAINING, traits.slots)
             for r in sorted(replicas, key=lambda r: r.id)

@@ -73,22 +73,49 @@ def test_the_gateway_must_ask_for_streams() -> None:
 @pytest.mark.parametrize(
     ("asked", "options", "expected"),
     [
-        (True, {}, True),
-        (False, {}, False),
+        (True, {}, False),
+        (True, {"speculation": "on"}, True),
         (True, {"speculation": "off"}, False),
+        (True, {"speculation": "on", "type": "embedding"}, False),
         (False, {"speculation": "on"}, False),
     ],
 )
-def test_speculation_unless_somebody_turned_it_off(
+def test_speculation_where_the_entry_turns_it_on_and_the_endpoint_does_not_turn_it_off(
     weights: Path, asked: bool, options: dict[str, str], expected: bool
 ) -> None:
-    spec = ENGINE.build(ask(weights, speculative_decoding=asked, options=options))
-    assert ("--no-speculation" not in spec.processes[0].argv) is expected
+    chosen = {name: value for name, value in options.items() if name != "type"}
+    request = ask(weights, speculative_decoding=asked, options=chosen, type=options.get("type", "chat"))
+    assert ("--speculation" in ENGINE.build(request).processes[0].argv) is expected
+    spoilt = ENGINE.capabilities(request.model).speculation_spoils_logprobs
+    assert spoilt is ("--speculation" in ENGINE.build(replace(request, speculative_decoding=True)).processes[0].argv)
 
 
 def test_the_probe_follows_the_models_type() -> None:
     assert ENGINE.probe(make_model(type="chat")).path == "/v1/chat/completions"
     assert ENGINE.probe(make_model(type="language")).path == "/v1/completions"
+    assert ENGINE.probe(make_model(type="embedding")).path == "/v1/embeddings"
+    assert ENGINE.probe(make_model(type="rerank")).path == "/v1/rerank"
+
+
+def test_embeddings_are_pooled_as_the_entry_says_else_as_the_file_does_else_by_the_mean(
+    weights: Path, tmp_path: Path
+) -> None:
+    def arguments(path: Path, **options: str) -> dict[str, str]:
+        return spec_arguments(ENGINE.build(ask(path, type="embedding", options=options, context_length=512)))
+
+    assert arguments(weights)["--pooling"] == "mean"
+    assert arguments(weights, pooling="last")["--pooling"] == "last"
+    named = tmp_path / "named.gguf"
+    named.write_bytes(head({**SMALL, "llama.pooling_type": 3}) + b"\0" * 1000)
+    assert "--pooling" not in arguments(named)
+    assert arguments(named, ubatch="256") | {"--task": "embedding", "--batch": "512", "--ubatch": "256"} == arguments(
+        named, ubatch="256"
+    )
+
+
+def test_a_reranker_is_told_to_be_one(weights: Path) -> None:
+    arguments = spec_arguments(ENGINE.build(ask(weights, type="rerank", context_length=512)))
+    assert (arguments["--task"], arguments["--ubatch"], "--pooling" in arguments) == ("rerank", "512", False)
 
 
 # -- memory
@@ -177,6 +204,7 @@ def test_cut_short(weights: Path) -> None:
     "options",
     [
         {"speculation": "maybe"},
+        {"pooling": "sum"},
         {"prompt_cache_mib": "-1"},
         {"prompt_cache_mib": "lots"},
         {"prompt_cache_mib": "²"},
@@ -192,7 +220,7 @@ def test_options_that_it_does_not_take(weights: Path, options: dict[str, str]) -
 
 
 def test_models_that_do_not_generate_text(weights: Path) -> None:
-    assert refused(ask(weights, type="embedding")).code == "unsupported_model"
+    assert refused(ask(weights, type="image")).code == "unsupported_model"
 
 
 # -- explanations: lines as llama.cpp writes them
