@@ -10,7 +10,10 @@ from roost.domain.errors import ModelUnavailable
 from roost.domain.model import Fetch, Model, Source
 
 Report = Callable[[int, int | None], None]
-"""Called with (bytes that have arrived, bytes in all or None)."""
+"""Called with (bytes that have arrived, bytes in all or None), the first time as early as the total is known.
+
+It may raise an error of the tree, which a source lets pass, leaving what has arrived: the fetch is taken up again, or
+given up."""
 
 
 class TooSlow(ModelUnavailable):
@@ -59,6 +62,11 @@ class Cache(Protocol):
 
     async def wait(self, model: Model) -> Fetch:
         """Request, then wait until READY or FAILED."""
+        ...
+
+    async def used(self, model: Model) -> None:
+        """Note that the model's weights are of use now, as when a replica is launched from them: weights used longest
+        ago make way first, where the disk space for weights is limited."""
         ...
 
     async def remove(self, model: Model) -> int:

@@ -10,9 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import structlog
 
 from roost.domain.errors import InvalidSettings, ModelUnavailable, RoostError
 from roost.domain.model import Fetch, FetchState, Footprint, Model, Source
@@ -20,9 +24,12 @@ from roost.models import disk, partial, sources, verify
 from roost.models.base import ModelSource, Report, TooSlow
 from roost.models.blocking import in_thread
 from roost.models.index import Entry, Index
+from roost.models.quota import EXCEEDED, Keeper, Quota, RoomNeeded, Watch
+from roost.models.source_file import FileSource
 
-RETRYABLE = frozenset({"source_unreachable", "disk_full", "disk_error", "interrupted"})
+RETRYABLE = frozenset({"source_unreachable", "disk_full", "disk_error", "interrupted", EXCEEDED, "store_unavailable"})
 RETRY_DELAYS_S = (0.5, 1.0, 2.0)
+NO_QUOTA = Quota()
 HINT_INTERVAL_S = 0.25
 """Progress is hinted at most this often."""
 
@@ -41,7 +48,8 @@ class ModelCache:
     """Implements ``models.base.Cache`` in the folder ``root``. Several processes may share one folder.
 
     ``source_of`` gives the source of a kind; ``retry_delays_s`` are the pauses before attempts that follow a failed
-    connection; ``free`` tells the free space of a folder.
+    connection; ``free`` tells the free space of a folder; ``quota`` limits what the weights may take of it. ``now`` is
+    in seconds since the epoch.
     """
 
     def __init__(
@@ -51,6 +59,8 @@ class ModelCache:
         *,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         free: disk.FreeBytes = disk.free_bytes,
+        quota: Quota = NO_QUOTA,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._root = root = root.absolute()
         self._blobs = root / "blobs"
@@ -61,7 +71,10 @@ class ModelCache:
         self._free = free
         self._known: dict[str, _Known] = {}
         self._tasks: dict[asyncio.Task[Fetch], str] = {}
+        self._now = now
+        self._keeper = Keeper(root, self._index, quota, lambda: tuple(self._tasks.values()), self._forget)
         self._removing = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
         self._hints: dict[str, None] = {}
         self._hinted = asyncio.Event()
         self._moved: set[str] = set()
@@ -133,6 +146,16 @@ class ModelCache:
                 raise disk.failure(error, self._root, None, self._free) from error
         self._hint(model.id)
         return freed
+
+    async def used(self, model: Model) -> None:
+        """Note that the model's weights are of use now: those used longest ago make way first."""
+        if model.source is None:
+            return
+        try:
+            await in_thread(lambda _: self._index.touch(model.id, self._now()))
+        except OSError as error:
+            # No reason to fail a launch: they may make way somewhat earlier than they should.
+            structlog.get_logger(__name__).warning("models.use_not_noted", model=model.id, error=str(error))
 
     async def sweep(self, models: Iterable[Model]) -> int:
         """Remove what interrupted downloads of others than ``models`` (the whole catalog) left; the bytes freed.
@@ -214,15 +237,24 @@ class ModelCache:
     async def _obtain(self, model_id: str, source: Source, known: _Known) -> Entry:
         report = self._reporter(known, source.size_bytes)
         folder = self._partial / partial.folder_name(model_id)
-        async with partial.held(folder, known.source):
+        async with self._turn(source), partial.held(folder, known.source):
             # Another process may have fetched it meanwhile, or another model may have the same weights.
             entry = await self._reuse(model_id, source, known.source, report)
-            if entry is None:
-                entry = await self._bring(source, known.source, folder, report)
-            arrived = entry
-            entry = await in_thread(lambda _: self._keep(model_id, arrived, folder))
+            try:
+                if entry is None:
+                    entry = await self._bring(model_id, source, known.source, folder, report)
+                arrived = replace(entry, used_at=self._now())
+                entry = await in_thread(lambda _: self._keep(model_id, arrived, folder))
+            finally:
+                self._keeper.release(model_id)
             await in_thread(lambda _: partial.remove(folder))
         return entry
+
+    def _turn(self, source: Source) -> AbstractAsyncContextManager[None]:
+        """One download at a time of the same weights: for the models that come second, they are here then."""
+        if source.sha256 is None:
+            return nullcontext()
+        return self._turns.setdefault(source.sha256.lower(), asyncio.Lock())
 
     def _keep(self, model_id: str, entry: Entry, folder: Path) -> Entry:
         """Both in one step, which is never left half-way: a blob that no entry names would stay for ever."""
@@ -231,16 +263,16 @@ class ModelCache:
         self._index.put(model_id, entry)
         return entry
 
-    async def _bring(self, source: Source, mark: str, folder: Path, report: Report) -> Entry:
+    async def _bring(self, model_id: str, source: Source, mark: str, folder: Path, report: Report) -> Entry:
         resumed = await asyncio.to_thread(partial.resumable, folder)
         try:
-            return await self._accept(mark, source, await self._fetch(source, folder, report), folder, report)
+            return await self._fetch(model_id, source, mark, folder, report)
         except ModelUnavailable as error:
             if error.code != "digest_mismatch" or not resumed:
                 raise
         # What an earlier attempt had left was damaged: once more, from nothing.
         await in_thread(lambda _: partial.empty(folder))
-        return await self._accept(mark, source, await self._fetch(source, folder, report), folder, report)
+        return await self._fetch(model_id, source, mark, folder, report)
 
     async def _reuse(self, model_id: str, source: Source, mark: str, report: Report) -> Entry | None:
         entries = await asyncio.to_thread(self._index.read)
@@ -256,23 +288,40 @@ class ModelCache:
             return await verify.blob(self._blobs / f"sha256-{digest}", digest, mark, report)
         return None
 
-    async def _fetch(self, source: Source, folder: Path, report: Report) -> Path:
-        """The weights file, after as many attempts as it takes; those that bring nothing new are limited."""
-        best, arrived, failures = 0, 0, 0
+    async def _fetch(self, model_id: str, source: Source, mark: str, folder: Path, report: Report) -> Entry:
+        """The weights file, verified, with room for it."""
+        in_place = source.kind == FileSource.kind
+        if source.size_bytes is not None and not in_place:
+            await self._keeper.grant(model_id, source.size_bytes)
+        watch = Watch(self._keeper, model_id, report, unlimited=in_place)
+        try:
+            path = await self._attempts(model_id, source, folder, watch)
+            entry = await self._accept(mark, source, path, folder, report)
+            if not entry.in_place:
+                await self._keeper.grant(model_id, entry.size)
+        except ModelUnavailable as error:
+            # Of weights that turned out to be too large, nothing is worth the room.
+            if error.code == EXCEEDED and watch.unmeasured:
+                await in_thread(lambda _: partial.empty(folder))
+            raise
+        finally:
+            await watch.close()
+        return entry
 
-        def watch(done: int, total: int | None) -> None:
-            nonlocal arrived
-            arrived = max(arrived, done)
-            report(done, total)
-
+    async def _attempts(self, model_id: str, source: Source, folder: Path, watch: Watch) -> Path:
+        """The file, after as many attempts as it takes; those that bring nothing new are limited."""
+        best, failures = 0, 0
         # In a thread, since the first use of a source imports its libraries.
         chosen = await asyncio.to_thread(self._source_of, source.kind)
         while True:
             try:
                 return await chosen.fetch(source, folder, watch)
+            except RoomNeeded as needed:
+                await self._keeper.grant(model_id, needed.size)
+                continue
             except ModelUnavailable as error:
-                failures = 1 if arrived > best and not isinstance(error, TooSlow) else failures + 1
-                best = arrived
+                failures = 1 if watch.arrived > best and not isinstance(error, TooSlow) else failures + 1
+                best = watch.arrived
                 if error.code != "source_unreachable" or failures > len(self._retry_delays_s):
                     raise
             await asyncio.sleep(self._retry_delays_s[failures - 1])
@@ -308,6 +357,11 @@ class ModelCache:
         known.fetch = fetch
         if self._known.get(fetch.model_id) is known:
             self._hint(fetch.model_id)
+
+    def _forget(self, model_id: str) -> None:
+        """Its weights are gone; the next request fetches them again."""
+        self._known.pop(model_id, None)
+        self._hint(model_id)
 
     def _hint_moved(self) -> None:
         self._moved_timer = None

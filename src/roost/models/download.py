@@ -189,6 +189,8 @@ async def _transfer(http: httpx.AsyncClient, wanted: Download, note: Note | None
             await asyncio.to_thread(wanted.part.unlink, missing_ok=True)
             raise httpx.RemoteProtocolError("the document changed since its download began; it begins anew")
         await asyncio.to_thread(_write_note, wanted, Note(wanted.document, validator, total))
+        # First, since room may be made when the total is told.
+        wanted.report(start, total)
         if total is not None:
             needed = total - start + wanted.extra_space
             await asyncio.to_thread(disk.require_space, wanted.target.parent, needed, wanted.free)
@@ -198,7 +200,6 @@ async def _transfer(http: httpx.AsyncClient, wanted: Download, note: Note | None
 async def _copy(response: httpx.Response, wanted: Download, start: int, total: int | None) -> None:
     file = await asyncio.to_thread(_open_at, wanted.part, start)
     done, buffer, pace = start, bytearray(), _Pace(wanted)
-    wanted.report(done, total)
     try:
         async for chunk in response.aiter_raw():
             buffer += chunk

@@ -31,7 +31,8 @@ class Entry:
     ``source`` is the fingerprint of the catalog's source. ``path`` is absolute (on disk: relative for the cache's own
     blobs, so that its folder can be moved); a file ``in_place`` is the user's own and was only looked at. ``size``
     (bytes) and ``mtime_ns`` tell whether it was touched since. ``kv_bytes_per_token`` is what the file's header
-    told of one token of context, None where it told nothing.
+    told of one token of context, None where it told nothing. ``used_at`` is when they were last of use, in seconds
+    since the epoch; None where an older release wrote the entry.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Entry:
     mtime_ns: int
     in_place: bool = False
     kv_bytes_per_token: int | None = None
+    used_at: float | None = None
 
     def intact(self) -> bool:
         """Whether the file is as it was; False where that cannot be told, so that it is read again and says why."""
@@ -104,6 +106,29 @@ class Index:
 
         self._change(change)
         return freed
+
+    def touch(self, model_id: str, at: float) -> None:
+        """Note that the model's weights are of use at ``at``; nothing where there is no entry. Raises ``OSError``."""
+
+        def change(entries: Entries) -> None:
+            if model_id in entries:
+                entries[model_id] = replace(entries[model_id], used_at=at)
+
+        self._change(change)
+
+    def evict(self, path: Path) -> tuple[str, ...]:
+        """Delete a blob with all entries that name it, and return their models. Raises ``OSError``."""
+        gone: tuple[str, ...] = ()
+
+        def change(entries: Entries) -> None:
+            nonlocal gone
+            gone = tuple(model_id for model_id, entry in entries.items() if entry.path == str(path))
+            for model_id in gone:
+                del entries[model_id]
+            path.unlink(missing_ok=True)
+
+        self._change(change)
+        return gone
 
     def _delete(self, entry: Entry) -> int:
         path = Path(entry.path)

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from roost.models.blocking import in_thread
@@ -67,11 +67,20 @@ def discard(folder: Path) -> int:
     if handle is None:
         return 0
     try:
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.name != _MARK and path.is_file())
+        size = size_of(folder)
         remove(folder)
         return size
     finally:
         os.close(handle)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes that have arrived. Somebody may be at work there. Blocks; raises ``OSError``."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a file that was complete just now has its place elsewhere
+            size += path.stat().st_size if path.name != _MARK and path.is_file() else 0
+    return size
 
 
 def resumable(folder: Path) -> bool:

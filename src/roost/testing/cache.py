@@ -19,6 +19,8 @@ class MemoryCache:
         self._broken: set[str] = set()
         self.requests = 0
         """Downloads begun."""
+        self.uses: list[str] = []
+        """The models that were of use, in order."""
 
     async def start(self) -> None:
         """Nothing to prepare."""
@@ -39,6 +41,10 @@ class MemoryCache:
         if self.status(model).state in (FetchState.ABSENT, FetchState.FAILED):
             self.requests += 1
             self._tell(Fetch(model.id, FetchState.FETCHING, 0, self._total))
+
+    async def used(self, model: Model) -> None:
+        """Note it in ``uses``."""
+        self.uses.append(model.id)
 
     async def wait(self, model: Model) -> Fetch:
         """Request, then wait for ``finish`` or ``fail``."""

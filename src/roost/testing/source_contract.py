@@ -82,6 +82,17 @@ class SourceContract:
             assert task.done()
         assert (await _fetch(case, partial)).read_bytes() == case.content
 
+    async def test_a_report_may_break_it_off_and_it_can_be_taken_up_again(
+        self, case: SourceCase, partial: Path
+    ) -> None:
+        def refuse(done: int, total: int | None) -> None:
+            raise ModelUnavailable("There is no room.", code="quota_exceeded")
+
+        with pytest.raises(ModelUnavailable) as caught:
+            await asyncio.wait_for(case.implementation.fetch(case.good, partial, refuse), TIMEOUT_S)
+        assert caught.value.code == "quota_exceeded"
+        assert (await _fetch(case, partial)).read_bytes() == case.content
+
     async def test_what_is_not_there_is_a_missing_source(self, case: SourceCase, partial: Path) -> None:
         with pytest.raises(ModelUnavailable) as caught:
             await _fetch(replace(case, good=case.missing), partial)
