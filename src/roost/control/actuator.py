@@ -85,6 +85,8 @@ class Actuator:
                 events=tuple(self._event(endpoint, note, now) for note in notes),
             )
         )
+        if model is not None and (plan.relaunch or any(launch.spec is not None for launch in launches)):
+            await self._cache.used(model)
         for launch in launches:
             if launch.spec is not None:
                 await self._runtime.launch(launch.spec, launch.row.id)

@@ -147,6 +147,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     from roost.store.registry import store as store_at
     from roost.wiring.bootstrap import grant_access
     from roost.wiring.gauges import Gauges
+    from roost.wiring.weights_quota import weights_quota
 
     store = store_at(settings.database)
     await store.open()
@@ -160,7 +161,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
         known_engines=partial(sandbox.engine_names, settings),
     )
     await catalog.load()
-    cache = ModelCache(settings.models_dir)
+    cache = ModelCache(settings.models_dir, quota=weights_quota(store, settings.models_quota_bytes, _now, uuid4))
     await cache.start()
     await cache.sweep(catalog.list())
     stack.push_async_callback(cache.close)

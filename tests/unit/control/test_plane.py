@@ -132,6 +132,7 @@ async def test_weights_that_arrive_start_it(running: Running) -> None:
     await eventually(asked)
     running.cache.finish(WEIGHTY.id)
     await running.reaches(endpoint_id, State.STARTED)
+    assert running.cache.uses == [WEIGHTY.id]
 
 
 async def test_an_engine_that_dies_is_replaced_by_the_hint_alone(running: Running) -> None:
