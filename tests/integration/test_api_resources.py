@@ -80,6 +80,18 @@ async def test_hardware_for_a_model_is_what_can_hold_it_and_what_a_create_takes(
     assert "but 1x_cpu has 4096 MiB" in error["message"]
 
 
+async def test_a_declared_footprint_decides(office: Office, http: httpx.AsyncClient) -> None:
+    body = {"id": "me/declared", "engine": "echo", "source": {**ELSEWHERE, "size_bytes": GIB}, "context_length": 1000}
+    for token_bytes, fitting in ((1000, 4), (5_000_000, 3)):
+        declared = {**body, "footprint": {"weights_bytes": GIB, "kv_bytes_per_token": token_bytes}}
+        added = await http.post("/models", json=declared)
+        assert added.status_code == 200, added.text
+        assert len((await http.get("/hardware?model=me/declared")).json()["data"]) == fitting
+        assert (await http.delete("/models/me/declared")).status_code == 200
+    wrong = await http.post("/models", json={**body, "footprint": {"weights_bytes": 0}})
+    assert check_failure(wrong, 400)["param"] == "footprint.weights_bytes"
+
+
 async def test_zones(http: httpx.AsyncClient) -> None:
     assert (await http.get("/clusters/availability-zones")).json() == {"avzones": ["local"]}
 

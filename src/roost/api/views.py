@@ -15,8 +15,9 @@ from roost.domain.endpoint import Endpoint, Progress, StateReason
 from roost.domain.event import Event
 from roost.domain.hardware import Offer
 from roost.domain.key import ApiKey
+from roost.domain.lifecycle import announced_state
 from roost.domain.log import ReplicaLog
-from roost.domain.model import Fetch, Model, Source
+from roost.domain.model import Fetch, Footprint, Model, Source
 from roost.domain.replica import Replica
 from roost.services.access import Principal
 from roost.services.models import CatalogItem
@@ -33,7 +34,9 @@ def endpoint_view(endpoint: Endpoint, replicas: Sequence[Replica]) -> schemas.En
         model=spec.model,
         hardware=spec.hardware,
         owner=endpoint.owner,
-        state=status.state.value,
+        state=announced_state(
+            spec.desired_state, status.state, restarted=spec.start_requests > status.failures_of
+        ).value,
         autoscaling=schemas.Autoscaling(
             min_replicas=spec.autoscaling.min_replicas, max_replicas=spec.autoscaling.max_replicas
         ),
@@ -156,6 +159,9 @@ def model_of(body: schemas.ModelCreate) -> Model:
         served_model=body.served_model,
         api_key_env=body.api_key_env,
         options=body.options,
+        footprint=None
+        if body.footprint is None
+        else Footprint(body.footprint.weights_bytes, body.footprint.kv_bytes_per_token),
     )
 
 

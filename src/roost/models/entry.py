@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from roost.domain.errors import BadRequest
-from roost.domain.model import Model, Source
+from roost.domain.model import Footprint, Model, Source
 from roost.models import sources
 from roost.models.base import ModelSource
 
@@ -42,9 +42,17 @@ def check(
         )
     if model.slots is not None and model.slots < 1:
         raise BadRequest(f"slots must be at least 1 (or absent for no limit), not {model.slots}.", param="slots")
+    _check_footprint(model.footprint)
     _check_server(model)
     if model.source is not None:
         _check_source(model.source, source_of)
+
+
+def _check_footprint(footprint: Footprint | None) -> None:
+    for field in ("weights_bytes", "kv_bytes_per_token"):
+        number = getattr(footprint, field, None)
+        if number is not None and number < 1:
+            raise BadRequest(f"footprint.{field} must be at least 1, not {number}.", param=f"footprint.{field}")
 
 
 def check_name(name: str, param: str) -> None:

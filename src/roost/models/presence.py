@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from roost.domain.errors import BadRequest, ModelUnavailable
-from roost.domain.model import Model, Source
+from roost.domain.model import Footprint, Model, Source
 from roost.models import disk, gguf
 from roost.models.source_file import FileSource, path_of, size_of
 
@@ -16,14 +16,16 @@ GGUF_ENGINES = frozenset({"llama_cpp"})
 """Engines that take GGUF files only, whatever a file is called."""
 
 
-def check(model: Model, secret: Callable[[str], str | None]) -> None:
-    """Raise ``BadRequest`` naming the field at fault.
+def check(model: Model, secret: Callable[[str], str | None]) -> Footprint | None:
+    """The footprint of a GGUF file that is there already, None for everything else; raises ``BadRequest`` naming the
+    field at fault.
 
     ``model`` is well-formed (``models.entry``); ``secret`` gives the value of a variable of the server's environment,
     None when it is unset or empty.
     """
+    found = None
     if model.source is not None and model.source.kind == FileSource.kind:
-        _check_file(model.engine, model.source)
+        found = _check_file(model.engine, model.source)
     if model.api_key_env is not None and secret(model.api_key_env) is None:
         raise BadRequest(
             f"api_key_env names {model.api_key_env}, which is not set in the server's environment: set it there and "
@@ -31,14 +33,15 @@ def check(model: Model, secret: Callable[[str], str | None]) -> None:
             param="api_key_env",
             code="variable_not_set",
         )
+    return found
 
 
-def _check_file(engine: str, source: Source) -> None:
+def _check_file(engine: str, source: Source) -> Footprint | None:
     path = path_of(source)
     try:
-        size_of(path)
+        size = size_of(path)
         if engine in GGUF_ENGINES or path.suffix.lower() == ".gguf":
-            gguf.read_header(path)
+            return Footprint(size, gguf.read_header(path).kv_bytes_per_token)
     except (ModelUnavailable, OSError) as error:
         found = error if isinstance(error, ModelUnavailable) else disk.failure(error, path, None, disk.free_bytes)
         raise BadRequest(
@@ -46,3 +49,4 @@ def _check_file(engine: str, source: Source) -> None:
             param="source.location",
             code=found.code,
         ) from error
+    return None

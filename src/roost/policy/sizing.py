@@ -32,6 +32,8 @@ USABLE = 0.9
 one piece take the rest. vLLM's ``gpu_memory_utilization`` has the same default."""
 KV_VALUE_BYTES = 2
 """Bytes of one value in the key-value cache (16 bit)."""
+MOST_BYTES = 1 << 60
+"""More than any machine has: entries may claim what they like, and sums of it must remain numbers."""
 MAX_COUNT = 1 << 24
 """More than any layer, head or width of a real header."""
 
@@ -107,11 +109,11 @@ def need_of(demand: Demand, *, on_accelerator: bool) -> Need | None:
     if footprint is None:
         return None
     copies = use.copies_on_accelerator if on_accelerator else use.copies_on_cpu
-    known = footprint.kv_bytes_per_token
-    per_token = known if known is not None else estimated_kv_bytes_per_token(footprint.weights_bytes)
+    weights, known = min(footprint.weights_bytes, MOST_BYTES), footprint.kv_bytes_per_token
+    per_token = known if known is not None else estimated_kv_bytes_per_token(weights)
     return Need(
-        weights_bytes=ceil(footprint.weights_bytes * copies),
-        context_bytes=per_token * demand.context_length * demand.slots,
+        weights_bytes=ceil(weights * copies),
+        context_bytes=min(per_token * demand.context_length * demand.slots, MOST_BYTES),
         overhead_bytes=use.overhead_bytes,
         estimated=known is None,
     )

@@ -72,6 +72,14 @@ class ModelSource(Body):
     size_bytes: int | None = None
 
 
+class ModelFootprint(Body):
+    """What decides how much memory a model needs: the bytes of its weights, and those that one token of context takes
+    in the engine's key-value cache (null: estimated until the weights' header tells)."""
+
+    weights_bytes: int
+    kv_bytes_per_token: int | None = None
+
+
 class ModelCreate(Body):
     """The body of ``POST /models``: a catalog entry. Absent optional fields take the catalog's defaults."""
 
@@ -89,3 +97,4 @@ class ModelCreate(Body):
     served_model: str | None = None
     api_key_env: str | None = Field(default=None, description="Name of the variable with the upstream's key.")
     options: dict[str, str] = Field(default_factory=dict)
+    footprint: ModelFootprint | None = None

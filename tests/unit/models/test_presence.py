@@ -12,7 +12,7 @@ import pytest
 from tests.unit.models.sample_files import gguf_bytes, model_of
 
 from roost.domain.errors import BadRequest
-from roost.domain.model import Model, Source
+from roost.domain.model import Footprint, Model, Source
 from roost.models import presence
 
 
@@ -20,8 +20,8 @@ def _no_secret(name: str) -> str | None:
     return None
 
 
-def _check(path: Path, engine: str = "llama_cpp") -> None:
-    presence.check(Model("acme/tiny", engine, Source("file", str(path))), _no_secret)
+def _check(path: Path, engine: str = "llama_cpp") -> Footprint | None:
+    return presence.check(Model("acme/tiny", engine, Source("file", str(path))), _no_secret)
 
 
 def _lay(path: Path, kind: str) -> None:
@@ -59,14 +59,21 @@ def test_a_file_that_cannot_be_weights_is_refused(tmp_path: Path, name: str, kin
 def test_weights_pass(tmp_path: Path) -> None:
     path = tmp_path / "my weights"
     path.write_bytes(gguf_bytes())
-    _check(path)
+    assert _check(path) == Footprint(path.stat().st_size, None)
     presence.check(model_of(Source("file", path.as_uri())), _no_secret)
+
+
+def test_the_header_of_a_file_that_is_there_tells_its_footprint(tmp_path: Path) -> None:
+    shape = {"llama.block_count": 2, "llama.embedding_length": 64, "llama.attention.head_count": 4}
+    path = tmp_path / "w.gguf"
+    path.write_bytes(gguf_bytes({"general.architecture": "llama", **shape}))
+    assert _check(path) == Footprint(path.stat().st_size, 2 * 4 * (16 + 16) * 2)
 
 
 def test_engines_of_other_formats_take_other_files(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"other")
-    _check(path, engine="other")
+    assert _check(path, engine="other") is None
 
 
 @contextmanager

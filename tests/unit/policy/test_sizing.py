@@ -244,6 +244,14 @@ def test_advice_that_is_followed_helps(demand: Demand, hardware: Hardware) -> No
             assert size(followed, hardware).fits
 
 
+@pytest.mark.parametrize("huge", [1 << 60, 10**30, 10**400])
+def test_absurd_claims_are_refused_like_large_ones(huge: int) -> None:
+    for footprint in (Footprint(huge), Footprint(huge, huge), Footprint(1, huge)):
+        told = size(Demand(footprint, huge, huge, REPACKED), cpu(GIB))
+        assert not told.fits
+        assert told.reason.endswith("but 1x_cpu has 1024 MiB: choose larger hardware or smaller weights.")
+
+
 @given(DEMANDS, HARDWARE)
 def test_the_terms_are_what_the_verdict_follows_from(demand: Demand, hardware: Hardware) -> None:
     sized = size(demand, hardware)
