@@ -42,7 +42,7 @@ class SandboxEngine:
 
     def capabilities(self, model: Model) -> Capabilities:
         """Those of llama.cpp; memory as a server that keeps the declared model on accelerators uses it."""
-        return replace(self._llama_cpp.capabilities(really_run(model)), memory=USUAL_MEMORY)
+        return replace(self._llama_cpp.capabilities(really_run(model)), memory=USUAL_MEMORY, stands_in=True)
 
     def check_options(self, model: Model) -> None:
         """The options are llama.cpp's. Raises ``LaunchRefused``."""

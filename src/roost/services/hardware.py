@@ -79,6 +79,8 @@ class HardwareService:
         capabilities = self.capabilities(model)
         if capabilities.memory is None:
             return Sizing(True, "It takes next to no memory.", None, None)
+        if capabilities.stands_in:
+            return size(Demand(model.footprint, model.context_length, use=capabilities.memory), hardware)
         # An engine without a limit shares out what memory there is: one whole context must fit.
         slots = capabilities.slots or model.slots or 1
         footprint = footprint_of(model, self.cache.status(model))
