@@ -141,6 +141,21 @@ def test_hardware_is_listed_and_filtered(bench: Bench) -> None:
     assert len(shown.stdout.splitlines()) == 1 + len(free)
 
 
+def test_hardware_that_is_not_there_says_whether_it_could_be(bench: Bench) -> None:
+    bench.nodes = [Node("local", "local", "cpu", Resources(1, 4 << 30), Resources(0, 0))]
+    assert "1x_cpu" in bench.run("endpoints", "hardware", "--model", MODEL).stdout
+    busy = bench.run("endpoints", "hardware", "--model", MODEL, "--available")
+    assert "No hardware is free for this model now." in busy.output
+    bench.nodes = [Node("local", "local", "cpu", Resources(1, 512 << 20), Resources(1, 512 << 20))]
+    for more in ((), ("--available",)):
+        small = bench.run("endpoints", "hardware", "--model", MODEL, *more)
+        assert f"No hardware of this server can hold {MODEL}." in small.output
+    refused = bench.run("endpoints", "create", "--model", MODEL, "--hardware", "1x_cpu")
+    assert refused.exit_code == 1
+    assert "A replica needs 530 MiB of memory" in refused.stderr
+    assert f"No hardware of this server can hold {MODEL}." in refused.stderr
+
+
 def test_zones_are_listed(bench: Bench) -> None:
     assert bench.run("endpoints", "availability-zones").stdout == "local\n"
     assert bench.json("endpoints", "availability-zones") == {"avzones": ["local"]}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.unit.engines.gguf_files import SMALL, head
 from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
 
 from roost.domain.errors import BadRequest, Conflict, NotFound, PermissionDenied
-from roost.domain.model import FetchState, Source
+from roost.domain.model import FetchState, Footprint, Source
 from roost.services.endpoint_requests import Bounds, EndpointDraft
 from roost.testing.builders import make_model
 
@@ -116,3 +118,16 @@ async def test_what_is_deployed_or_built_in_stays(office: Office) -> None:
 
     await office.services.endpoints.delete(ADMIN, made.id)
     assert (await models.remove(ADMIN, "me/mine")).id == "me/mine"
+
+
+async def test_a_file_that_is_there_gives_its_entry_a_footprint(office: Office, tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    path.write_bytes(head(SMALL))
+    mine = make_model(7, id="me/mine", engine="llama_cpp", source=Source("file", str(path)))
+
+    told = await office.services.models.add(ADMIN, mine)
+    declared = await office.services.models.add(ADMIN, replace(mine, id="me/declared", footprint=Footprint(1, 2)))
+
+    assert told.model.footprint == Footprint(path.stat().st_size, 23_040)
+    assert declared.model.footprint == Footprint(1, 2), "the entry's own word stands"
+    assert told.model in await office.store.models()

@@ -222,7 +222,9 @@ def hardware(
         session.out.json(_only_available(answer.json) if available else answer.json)
         return
     chosen = [item for item in answer.value.data if not available or item.availability.status == "available"]
-    none = "No hardware is free for this model now." if available else "No hardware."
+    none = "No hardware." if model is None else f"No hardware of this server can hold {model}."
+    if answer.value.data:
+        none = "No hardware is free for this model now."
     session.out.table(describe.HARDWARE_COLUMNS, [describe.hardware_row(item) for item in chosen], empty=none)
 
 
