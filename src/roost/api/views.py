@@ -15,7 +15,6 @@ from roost.domain.endpoint import Endpoint, Progress, StateReason
 from roost.domain.event import Event
 from roost.domain.hardware import Offer
 from roost.domain.key import ApiKey
-from roost.domain.lifecycle import announced_state
 from roost.domain.log import ReplicaLog
 from roost.domain.model import Fetch, Footprint, Model, Source
 from roost.domain.replica import Replica
@@ -34,9 +33,7 @@ def endpoint_view(endpoint: Endpoint, replicas: Sequence[Replica]) -> schemas.En
         model=spec.model,
         hardware=spec.hardware,
         owner=endpoint.owner,
-        state=announced_state(
-            spec.desired_state, status.state, restarted=spec.start_requests > status.failures_of
-        ).value,
+        state=status.state.value,
         autoscaling=schemas.Autoscaling(
             min_replicas=spec.autoscaling.min_replicas, max_replicas=spec.autoscaling.max_replicas
         ),
