@@ -113,6 +113,27 @@ def test_the_seventh_endpoint_waits_with_the_reason_and_starts_when_one_stops(
             until("it is gone", lambda one=one: http.get(f"/endpoints/{one}").status_code == 404)
 
 
+@pytest.mark.parametrize(
+    ("model", "path", "body"),
+    [
+        ("BAAI/bge-large-en-v1.5", "/embeddings", {"input": ["one", "two"]}),
+        ("BAAI/bge-reranker-v2-m3", "/rerank", {"query": "one", "documents": ["one", "two"]}),
+    ],
+)
+def test_models_that_do_not_chat_answer_in_their_own_way(
+    sandbox: Server, created: dict[str, Any], model: str, path: str, body: dict[str, Any]
+) -> None:
+    endpoint = {"model": model, "hardware": "1x_nvidia_l40s_48gb_pcie", "autoscaling": created["autoscaling"]}
+    with sandbox.http as http:
+        made = http.post("/endpoints", json=endpoint).json()
+        sandbox.wait_state(made["id"], "STARTED")
+        answer = http.post(path, json={"model": made["id"], **body})
+        assert (answer.status_code, answer.headers.get("x-roost-sandbox")) == (200, "true"), answer.text
+        assert len(answer.json().get("data") or answer.json()["results"]) == 2
+        assert http.delete(f"/endpoints/{made['id']}").status_code == 204
+        until("it is gone", lambda: http.get(f"/endpoints/{made['id']}").status_code == 404)
+
+
 def test_a_restart_adopts_what_runs_with_its_declared_node(sandbox: Server, created: dict[str, Any]) -> None:
     until("one is left", lambda: len(sandbox.replica_records()) == 1)
     ((replica_id, before),) = sandbox.replica_records().items()

@@ -65,6 +65,18 @@ KNOWN = (
     Known("google/gemma-3-27b-it", "Gemma 3 27B Instruct", "Google", 54_865, 81_920, 131_072),
     Known("openai/gpt-oss-20b", "gpt-oss 20B", "OpenAI", 13_761, 24_576, 131_072),
     Known("openai/gpt-oss-120b", "gpt-oss 120B", "OpenAI", 65_249, 36_864, 131_072),
+    # Encoders work on a request in one piece; counted as if they kept of each token what a decoder keeps.
+    Known("BAAI/bge-large-en-v1.5", "BGE Large EN v1.5", "BAAI", 670, 98_304, 512, "embedding"),
+    Known(
+        "intfloat/multilingual-e5-large-instruct",
+        "Multilingual E5 Large Instruct",
+        "intfloat",
+        1120,
+        98_304,
+        512,
+        "embedding",
+    ),
+    Known("BAAI/bge-reranker-v2-m3", "BGE Reranker v2 M3", "BAAI", 1136, 98_304, 8192, "rerank"),
 )
 
 
