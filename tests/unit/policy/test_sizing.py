@@ -156,7 +156,10 @@ def test_the_last_byte_counts() -> None:
     demand = Demand(SMOLLM2, 2048, 4, REPACKED)
     exact = 2 * 98_362_432 + 23_040 * 2048 * 4 + 256 * MIB
     assert size(demand, cpu(exact)).fits
-    assert not size(demand, cpu(exact - 1)).fits
+    refused = size(demand, cpu(exact - 1))
+    assert not refused.fits
+    assert "needs 624 MiB" in refused.reason
+    assert "has 623 MiB" in refused.reason, "never the same number for both"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_advice_that_is_followed_helps(demand: Demand, hardware: Hardware) -> No
             assert size(followed, hardware).fits
 
 
-@pytest.mark.parametrize("huge", [1 << 60, 10**30, 10**400])
+@pytest.mark.parametrize("huge", [1 << 60, 10**30, 10**400], ids=["2^60", "10^30", "10^400"])
 def test_absurd_claims_are_refused_like_large_ones(huge: int) -> None:
     for footprint in (Footprint(huge), Footprint(huge, huge), Footprint(1, huge)):
         told = size(Demand(footprint, huge, huge, REPACKED), cpu(GIB))
