@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.event import Event
 from roost.domain.key import ApiKey
@@ -57,8 +58,21 @@ class Store(Protocol):
         """Raise the leader term by one and return it; the first term is 1."""
         ...
 
-    async def insert_endpoint(self, endpoint: Endpoint, events: Sequence[Event]) -> None:
-        """Add an endpoint. Raises ``Conflict`` when its id or name was ever used."""
+    async def insert_endpoint(
+        self, endpoint: Endpoint, events: Sequence[Event], creation: Creation | None = None
+    ) -> None:
+        """Add an endpoint, and keep what asked for it. Raises ``Conflict`` when its id or name was ever used.
+
+        Creations older than ``policy.creates.WINDOW`` go when another is kept.
+        """
+        ...
+
+    async def update_creation(self, creation: Creation) -> None:
+        """Replace what is kept of an endpoint's creation; a no-op when nothing is."""
+        ...
+
+    async def creations(self, since: datetime) -> Sequence[Creation]:
+        """The creations asked for at or after ``since`` whose endpoints are not deleted, oldest first."""
         ...
 
     async def endpoint(self, endpoint_id: str) -> Endpoint | None:

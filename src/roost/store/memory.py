@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec
 from roost.domain.event import Event
 from roost.domain.key import ApiKey
 from roost.domain.model import Model
 from roost.domain.replica import Replica
+from roost.policy.creates import WINDOW
 from roost.store import rules
 from roost.store.base import StatusChange
 
@@ -31,6 +33,7 @@ class MemoryStore:
         self._endpoints: dict[str, Endpoint] = {}
         self._ids_by_name: dict[str, str] = {}
         self._purged: set[str] = set()
+        self._creations: list[Creation] = []
         self._replicas: dict[str, Replica] = {}
         self._keys: dict[str, ApiKey] = {}
         self._models: dict[str, Model] = {}
@@ -58,10 +61,13 @@ class MemoryStore:
         self._term += 1
         return self._term
 
-    async def insert_endpoint(self, endpoint: Endpoint, events: Sequence[Event]) -> None:
+    async def insert_endpoint(
+        self, endpoint: Endpoint, events: Sequence[Event], creation: Creation | None = None
+    ) -> None:
         """See ``Store.insert_endpoint``."""
         self._require_open()
         new, record = rules.prepare_endpoint(endpoint), rules.prepare_events(events)
+        asked = None if creation is None else rules.prepare_creation(creation, endpoint.id)
         if new.id in self._endpoints:
             raise rules.endpoint_exists("id", new.id)
         if new.name in self._ids_by_name:
@@ -69,6 +75,22 @@ class MemoryStore:
         self._append(record)
         self._endpoints[new.id] = new
         self._ids_by_name[new.name] = new.id
+        if asked is not None:
+            kept = [known for known in self._creations if known.at >= asked.at - WINDOW]
+            self._creations = [*kept, asked]
+
+    async def update_creation(self, creation: Creation) -> None:
+        """See ``Store.update_creation``."""
+        self._require_open()
+        new = rules.canonical(creation)
+        self._creations = [new if known.endpoint_id == new.endpoint_id else known for known in self._creations]
+
+    async def creations(self, since: datetime) -> Sequence[Creation]:
+        """See ``Store.creations``."""
+        self._require_open()
+        alive = {endpoint.id for endpoint in self._endpoints.values() if endpoint.deleted_at is None}
+        found = [known for known in self._creations if known.at >= since and known.endpoint_id in alive]
+        return sorted(found, key=lambda known: (known.at, known.endpoint_id))
 
     async def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """See ``Store.endpoint``."""

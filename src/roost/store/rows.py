@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.event import Event
 from roost.domain.key import ApiKey, Role
@@ -71,6 +72,17 @@ def replica_from(row: Row[Any]) -> Replica:
     # ``encode`` on the time: decode expects what encode writes.
     columns = {"id": row.id, "endpoint_id": row.endpoint_id, "created_at": encode(row.created_at)}
     return decode(Replica, {**row.document, **columns})
+
+
+def creation_values(creation: Creation) -> Values:
+    """The row of a creation that has an endpoint."""
+    document = encode(creation)
+    return {"endpoint_id": document.pop("endpoint_id"), "at": creation.at, "document": document}
+
+
+def creation_from(row: Row[Any]) -> Creation:
+    """The creation of a row of ``creations``."""
+    return decode(Creation, {**row.document, "endpoint_id": row.endpoint_id})
 
 
 def key_values(key: ApiKey) -> Values:

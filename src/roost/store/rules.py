@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint
 from roost.domain.errors import BadRequest, Conflict, NotFound, VersionConflict
 from roost.domain.event import Event
@@ -58,6 +59,13 @@ def prepare_endpoint(endpoint: Endpoint) -> Endpoint:
     """An endpoint as stores keep it. Raises ``BadRequest`` for identifiers that no database takes."""
     _require_storable(endpoint.id, endpoint.name, endpoint.owner)
     return canonical(endpoint)
+
+
+def prepare_creation(creation: Creation, endpoint_id: str) -> Creation:
+    """A creation as stores keep it. Raises ``ValueError`` for one of another endpoint."""
+    if creation.endpoint_id != endpoint_id:
+        raise ValueError(f"a creation of {creation.endpoint_id} cannot be kept for {endpoint_id}")
+    return canonical(creation)
 
 
 def prepare_key(key: ApiKey) -> ApiKey:

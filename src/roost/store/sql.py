@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec
 from roost.domain.errors import NotReady
 from roost.domain.event import Event
@@ -77,10 +78,24 @@ class SqlStore:
         """See ``Store.next_term``."""
         return await self._write(transactions.raise_term)
 
-    async def insert_endpoint(self, endpoint: Endpoint, events: Sequence[Event]) -> None:
+    async def insert_endpoint(
+        self, endpoint: Endpoint, events: Sequence[Event], creation: Creation | None = None
+    ) -> None:
         """See ``Store.insert_endpoint``."""
         new, record = rules.prepare_endpoint(endpoint), rules.prepare_events(events)
-        await self._write(lambda connection: transactions.insert_endpoint(connection, new, record))
+        asked = None if creation is None else rules.prepare_creation(creation, endpoint.id)
+        await self._write(lambda connection: transactions.insert_endpoint(connection, new, record, asked))
+
+    async def update_creation(self, creation: Creation) -> None:
+        """See ``Store.update_creation``."""
+        await self._write(partial(transactions.update_creation, creation=rules.canonical(creation)))
+
+    async def creations(self, since: datetime) -> Sequence[Creation]:
+        """See ``Store.creations``."""
+        table, owners = tables.creations, tables.endpoints
+        query = select(table).join(owners, owners.c.id == table.c.endpoint_id)
+        query = query.where(table.c.at >= since, owners.c.deleted_at.is_(None))
+        return [rows.creation_from(row) for row in await self._read(query.order_by(table.c.at, table.c.endpoint_id))]
 
     async def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """See ``Store.endpoint``."""

@@ -102,6 +102,15 @@ replicas = Table(
     Column("document", JSON, nullable=False),
 )
 
+creations = Table(
+    "creations",
+    metadata,
+    Column("endpoint_id", Key, ForeignKey("endpoints.id"), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+"""Kept for as long as a repeated request may mean them; older ones go when the next is written."""
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -11,15 +11,17 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec
 from roost.domain.errors import RoostError
 from roost.domain.event import Event
 from roost.domain.key import ApiKey
 from roost.domain.model import Model
+from roost.policy.creates import WINDOW
 from roost.store import rows, rules
 from roost.store.base import StatusChange
 from roost.store.documents import encode
-from roost.store.tables import api_keys, endpoints, events, installation, models, replicas
+from roost.store.tables import api_keys, creations, endpoints, events, installation, models, replicas
 
 
 def fix_installation(connection: Connection, fresh: str) -> str:
@@ -35,15 +37,27 @@ def raise_term(connection: Connection) -> int:
     return int(connection.execute(select(installation.c.term)).scalar_one())
 
 
-def insert_endpoint(connection: Connection, endpoint: Endpoint, new_events: Sequence[Event]) -> None:
-    """Add an endpoint. Raises ``Conflict`` when its id or name was ever used."""
+def insert_endpoint(
+    connection: Connection, endpoint: Endpoint, new_events: Sequence[Event], creation: Creation | None = None
+) -> None:
+    """Add an endpoint, and keep what asked for it, for as long as it can be meant. Raises ``Conflict`` when its id or
+    name was ever used."""
     taken = select(endpoints.c.id).where(or_(endpoints.c.id == endpoint.id, endpoints.c.name == endpoint.name))
     found = connection.execute(taken).first()
     if found is not None:
         same_id = found.id == endpoint.id
         raise rules.endpoint_exists("id" if same_id else "name", endpoint.id if same_id else endpoint.name)
     connection.execute(insert(endpoints).values(rows.endpoint_values(endpoint)))
+    if creation is not None:
+        connection.execute(delete(creations).where(creations.c.at < creation.at - WINDOW))
+        connection.execute(insert(creations).values(rows.creation_values(creation)))
     append_events(connection, new_events)
+
+
+def update_creation(connection: Connection, creation: Creation) -> None:
+    """Replace what is kept of an endpoint's creation, if anything is."""
+    kept = creations.c.endpoint_id == creation.endpoint_id
+    connection.execute(update(creations).where(kept).values(rows.creation_values(creation)))
 
 
 def update_spec(

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from roost.domain import ids
+from roost.domain.creation import Creation, Wish
 from roost.domain.endpoint import Autoscaling, Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.event import Event
 from roost.domain.key import ApiKey, Role, digest_of
@@ -68,6 +69,28 @@ def make_endpoint(number: int = 1, **over: Any) -> Endpoint:
     values = {**values, **over}
     values.setdefault("name", ids.endpoint_name(owner, values["spec"].model, uuid))
     return Endpoint(**values)
+
+
+def make_creation(number: int = 1, **over: Any) -> Creation:
+    """The creation of ``make_endpoint(number)`` by ``make_key()``; nothing is known of its answer.
+
+    ``over`` takes the fields of ``Creation`` and those of its wish.
+    """
+    wish: dict[str, Any] = {
+        "key_id": ids.key_id(uuid_of(1)),
+        "fingerprint": "body",
+        "attempt": 0,
+        "answer": f"answer-{number}",
+    }
+    wish = {name: over.pop(name, value) for name, value in {**wish, "idempotency_key": None}.items()}
+    at = START + timedelta(seconds=number)
+    values: dict[str, Any] = {
+        "endpoint_id": ids.endpoint_id(uuid_of(number)),
+        "wish": Wish(**wish),
+        "at": at,
+        "told_at": over.get("at", at),
+    }
+    return Creation(**{**values, **over})
 
 
 def make_replica(number: int = 1, **over: Any) -> Replica:

@@ -8,11 +8,14 @@ from datetime import timedelta
 
 import pytest
 
+from roost.domain.creation import Delivery
 from roost.domain.errors import BadRequest, Conflict, NotFound
 from roost.domain.key import Role
 from roost.domain.model import Footprint, Source
+from roost.policy.creates import WINDOW
 from roost.store.base import Store
-from roost.testing.builders import make_endpoint, make_event, make_key, make_model
+from roost.testing.builders import make_creation, make_endpoint, make_event, make_key, make_model
+from roost.testing.clock import START
 from roost.testing.store_contract.base import (
     LATER,
     WRITERS,
@@ -124,6 +127,49 @@ class RecordContract(StoreFixtures):
         with pytest.raises(NotFound):
             await store.revoke_key("key-0", LATER, [make_event()])
         assert await store.events() == []
+
+    # Creations
+
+    async def test_a_creation_is_kept_with_its_endpoint(self, store: Store) -> None:
+        creations = [make_creation(2, idempotency_key="näme", attempt=3, delivery=Delivery.LOST), make_creation(1)]
+        for number, creation in zip((2, 1), creations, strict=True):
+            await store.insert_endpoint(make_endpoint(number), [], creation)
+        await store.insert_endpoint(make_endpoint(3), [])
+        assert await store.creations(START) == creations[::-1]
+        assert await store.creations(creations[0].at) == creations[:1]
+
+    async def test_an_endpoint_that_is_refused_keeps_no_creation(self, store: Store) -> None:
+        await store.insert_endpoint(make_endpoint(1), [])
+        with pytest.raises(Conflict):
+            await store.insert_endpoint(make_endpoint(1), [], make_creation(1))
+        with pytest.raises(ValueError, match="creation"):
+            await store.insert_endpoint(make_endpoint(2), [], make_creation(1))
+        assert await store.creations(START) == []
+
+    async def test_a_creation_is_replaced_or_left_out(self, store: Store) -> None:
+        await store.insert_endpoint(make_endpoint(1), [], make_creation(1))
+        changed = make_creation(1, answer="another", attempt=1, delivery=Delivery.DELIVERED, told_at=LATER)
+        await store.update_creation(changed)
+        await store.update_creation(make_creation(2))
+        assert await store.creations(START) == [changed]
+
+    async def test_a_deleted_endpoint_has_no_creation(self, store: Store) -> None:
+        await store.insert_endpoint(make_endpoint(1), [], make_creation(1))
+        await store.mark_deleted(make_endpoint(1).id, LATER, [])
+        assert await store.creations(START) == []
+
+    async def test_creations_that_nothing_can_mean_any_more_go(self, store: Store) -> None:
+        late = make_creation(3, at=START + timedelta(seconds=1) + WINDOW)
+        for number, creation in (
+            (1, make_creation(1, at=START)),
+            (2, make_creation(2, at=late.at - WINDOW)),
+            (3, late),
+        ):
+            await store.insert_endpoint(make_endpoint(number), [], creation)
+        assert [creation.endpoint_id for creation in await store.creations(START)] == [
+            make_endpoint(2).id,
+            make_endpoint(3).id,
+        ]
 
     # Models
 
