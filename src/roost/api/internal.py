@@ -17,6 +17,8 @@ from roost.api import failures
 from roost.api.answers import nothing
 from roost.api.bodies import json_object
 from roost.api.boundary import Boundary
+from roost.domain.creation import Delivery
+from roost.domain.errors import BadRequest
 from roost.domain.routing import PROTOCOL, RoutingTable
 
 HEARTBEAT_S = 2.0
@@ -47,7 +49,17 @@ class Gateways(Protocol):
         ...
 
 
-def create_internal_app(*, publisher: Publisher, gateways: Gateways, heartbeat_s: float = HEARTBEAT_S) -> FastAPI:
+class Deliveries(Protocol):
+    """Who wants to know what became of answers."""
+
+    async def told(self, answer: str, delivery: Delivery) -> None:
+        """A gateway tells what became of an answer that it relayed; unknown ones are ignored."""
+        ...
+
+
+def create_internal_app(
+    *, publisher: Publisher, gateways: Gateways, deliveries: Deliveries, heartbeat_s: float = HEARTBEAT_S
+) -> FastAPI:
     """The app of the internal routes; ``heartbeat_s`` is the longest silence on a watch stream in seconds."""
     app = FastAPI(title="Roost internal", openapi_url=None, docs_url=None, redoc_url=None)
     failures.register(app)
@@ -63,7 +75,23 @@ def create_internal_app(*, publisher: Publisher, gateways: Gateways, heartbeat_s
         gateways.report(await json_object(request, MAX_REPORT_BYTES))
         return nothing()
 
+    @app.post("/internal/v1/deliveries")
+    async def told(request: Request) -> Response:
+        for answer, delivery in _news(await json_object(request, MAX_REPORT_BYTES)):
+            await deliveries.told(answer, delivery)
+        return nothing()
+
     return app
+
+
+def _news(message: Mapping[str, Any]) -> list[tuple[str, Delivery]]:
+    """Answers and what became of them, in order. Raises ``BadRequest``."""
+    if message.get("protocol") != PROTOCOL:
+        raise BadRequest(f"This control plane speaks protocol {PROTOCOL} with gateways.", param="protocol")
+    try:
+        return [(str(item["answer"]), Delivery(item["delivery"])) for item in message["deliveries"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRequest(f"The news of deliveries lacks or garbles a field: {error}.") from error
 
 
 async def _lines(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import structlog
 
+from roost.domain.creation import Delivery
 from roost.domain.routing import PROTOCOL, RoutingTable
 from roost.gateway.gateway import Gateway
 from roost.gateway.http1 import ResponseHead
@@ -28,6 +29,8 @@ REPORT_S = 1.0
 TOUCH_S = 10.0
 """The file's age tells the next start how old its table is; it is renewed this often while connected."""
 MAX_BACKOFF_S = 2.0
+MAX_NEWS = 10_000
+"""News of answers that are kept while the control plane is away."""
 MAX_LINE = 256 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -110,6 +113,8 @@ class Link:
         self._file = file
         self._pool = Pool(Address(path=str(gateway.settings.internal_socket)), gateway.loop)
         self._due = asyncio.Event()
+        self._news: list[dict[str, str]] = []
+        self._news_due = asyncio.Event()
         self._buffer = bytearray()
         self._heard_at = 0.0
         self._touched_at = 0.0
@@ -130,12 +135,18 @@ class Link:
         """Send a report at once."""
         self._due.set()
 
+    def tell(self, answer: str, delivery: Delivery) -> None:
+        """Tell what became of an answer, at once or when the control plane is back."""
+        self._news.append({"answer": answer, "delivery": delivery.value})
+        self._news_due.set()
+
     async def run(self) -> None:
         """Watch and report until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 group.create_task(self._report())
+                group.create_task(self._tell())
         finally:
             self._pool.abort()
 
@@ -235,7 +246,7 @@ class Link:
                 await asyncio.sleep(0.05)
                 continue
             try:
-                await self._send_report()
+                await self._post("report", self.report())
             except (OSError, TimeoutError) as error:
                 log.debug("a report was not delivered", reason=str(error))
                 await asyncio.sleep(0.2)
@@ -260,12 +271,27 @@ class Link:
             **self._gateway.books.report(),
         }
 
-    async def _send_report(self) -> None:
+    # ---- news of answers
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news_due.wait()
+            self._news_due.clear()
+            news, self._news = self._news, []
+            try:
+                await self._post("deliveries", {"protocol": PROTOCOL, "deliveries": news})
+            except (OSError, TimeoutError) as error:
+                log.debug("news of answers was not delivered", reason=str(error))
+                self._news = (news + self._news)[-MAX_NEWS:]
+                await asyncio.sleep(0.1)
+                self._news_due.set()
+
+    async def _post(self, what: str, document: Mapping[str, Any]) -> None:
         connection = self._pool.take() or await self._pool.connect()
         response = _Response(self._gateway.loop, lambda data: None)
-        body = orjson.dumps(self.report())
-        head = b"POST /internal/v1/report HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        connection.send(response, head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        body = orjson.dumps(document)
+        head = f"POST /internal/v1/{what} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        connection.send(response, head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
         try:
             async with asyncio.timeout(SILENCE_S):
                 status = await response.status
@@ -274,4 +300,4 @@ class Link:
             connection.abort()
             raise
         if status >= 300:
-            log.warning("the control plane did not take a report", status=status)
+            log.warning("the control plane did not take what was told", what=what, status=status)

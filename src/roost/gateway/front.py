@@ -19,6 +19,7 @@ from roost.gateway.known_head import KnownHead, learn
 from roost.gateway.request import LAST_INFERENCE, RELAY, Request, sane_id
 
 if TYPE_CHECKING:
+    from roost.gateway.deliveries import Delivery
     from roost.gateway.gateway import Gateway
 
 MAX_HEAD = 64 * 1024
@@ -85,6 +86,7 @@ class Front(asyncio.Protocol):
         "_refusal",
         "_request",
         "active",
+        "delivery",
         "full",
         "seen_at",
         "transport",
@@ -107,6 +109,8 @@ class Front(asyncio.Protocol):
         self._paused = False
         self._advancing = False
         self.active: Answering | None = None
+        self.delivery: Delivery | None = None
+        """Of the last answer, while it matters whether the client got it."""
         self.full = False
         self.seen_at = 0.0
 
@@ -124,11 +128,15 @@ class Front(asyncio.Protocol):
         """The client is gone."""
         gateway = self._gateway
         gateway.cells[counters.CONNECTIONS] -= 1
+        if self.delivery is not None:
+            self.delivery.connection_lost(reset=exc is not None)
         self._hang_up()
         gateway.left(self)
 
     def eof_received(self) -> None:
         """The client has closed its side: it is taken as gone, like every proxy does."""
+        if self.delivery is not None:
+            self.delivery.client_closed()
         if not self._linger_until:
             self._hang_up()
 
@@ -140,6 +148,9 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self.delivery is not None:
+            self.delivery.client_went_on()
+            self.delivery = None
         if self._linger_until or self._refusal is not None:
             return
         self.seen_at = self._gateway.now()
@@ -433,7 +444,11 @@ class Front(asyncio.Protocol):
             self._linger()
         elif request.close or self._gateway.draining:
             self._queue.clear()
-            self.transport.close()
+            if self.delivery is None:
+                self.transport.close()
+            else:
+                # Once it is closed here, nobody sees how the client ends it.
+                self._linger()
         elif self._queue or self._refusal is not None:
             self._next()
 

@@ -16,8 +16,9 @@ from typing import Protocol
 import structlog
 
 from roost.config import Settings
+from roost.domain.creation import Delivery
 from roost.domain.routing import RouteKey, RoutingTable
-from roost.gateway import admission, counters, health
+from roost.gateway import admission, counters, health, params
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.body import decode
@@ -44,6 +45,10 @@ class ControlLink(Protocol):
 
     def report_soon(self) -> None:
         """Send a report at once."""
+        ...
+
+    def tell(self, answer: str, delivery: Delivery) -> None:
+        """Tell what became of an answer."""
         ...
 
 
@@ -157,6 +162,11 @@ class Gateway:
         if self.link is not None:
             self.link.report_soon()
 
+    def tell(self, answer: str, delivery: Delivery) -> None:
+        """Tell the control plane what became of an answer that it names so."""
+        if self.link is not None:
+            self.link.tell(answer, delivery)
+
     # ---- requests
 
     def next_id(self) -> bytes:
@@ -198,7 +208,11 @@ class Gateway:
         if isinstance(book, Refusal):
             front.answer(request, book)
             return
-        adapted = adapt(body, request.kind, book.route, classic=request.classic)
+        refusal = params.refusal(body, request.kind, book.route)
+        adapted = refusal or adapt(body, request.kind, book.route, classic=request.classic)
+        if isinstance(adapted, Refusal):
+            front.answer(request, adapted)
+            return
         front.active = exchange = Exchange(self, front, request, book, adapted)
         exchange.begin(raw)
 
@@ -207,7 +221,9 @@ class Gateway:
             return admission.NO_MODEL
         book = self.books.by_model.get(model)
         if book is None or not admission.may_use(key, book.route):
-            return admission.unknown_model(model)
+            book = self.books.by_model.get(model.rpartition(":")[0])
+            adapter = book is not None and admission.may_use(key, book.route)
+            return admission.unknown_adapter(model) if adapter else admission.unknown_model(model)
         if not book.route.accepting:
             return admission.not_accepting(book.route)
         return book

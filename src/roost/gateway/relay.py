@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from roost.domain.creation import DELIVERY_HEADER
 from roost.gateway import counters
 from roost.gateway.answers import Refusal, connection_line
+from roost.gateway.deliveries import Delivery
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import Request
 from roost.gateway.shaping import Reframed
@@ -30,10 +32,11 @@ _LOST = Refusal(
 )
 
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
+_DELIVERY = DELIVERY_HEADER.encode()
 _OWN_HEADERS = frozenset(
     b"connection keep-alive proxy-connection upgrade te trailer transfer-encoding content-length expect x-request-id "
     b"http2-settings".split()
-)
+) | {_DELIVERY}
 
 
 class Relay:
@@ -41,6 +44,7 @@ class Relay:
 
     __slots__ = (
         "_connection",
+        "_delivery",
         "_done",
         "_ended",
         "_front",
@@ -63,6 +67,7 @@ class Relay:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
+        self._delivery: Delivery | None = None
         self._tries = 0
         self.sent = 0
         self._status = 0
@@ -108,6 +113,11 @@ class Relay:
         lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
         lines += [b"%b: %b\r\n" % item for item in request.headers.items() if item[0] not in _OWN_HEADERS]
         lines.append(b"x-request-id: %b\r\n" % request.id)
+        if request.method == b"POST":
+            # Repeated, it would do its work twice: the control plane is told whether the client got the answer.
+            name = self._gateway.next_id()
+            self._delivery = Delivery(self._gateway, self._front.transport, name.decode())
+            lines.append(b"%b: %b\r\n" % (_DELIVERY, name))
         if request.chunked:
             lines.append(b"transfer-encoding: chunked\r\n\r\n")
         elif b"content-length" in request.headers:
@@ -189,12 +199,20 @@ class Relay:
         if not self._request.complete and self._connection is not None:
             # Answered before the request's end: the rest must not be taken for another request.
             self._connection.abort()
+        if self._delivery is not None:
+            if self._status < 300 and self._request.complete:
+                self._front.delivery = self._delivery
+                self._delivery.written()
+            else:
+                self._delivery.lost()
         self._finish(self._status, "completed")
 
     def on_lost(self, reason: str, *, stale: bool) -> None:
         """The connection broke."""
         self._connection = None
         self._gateway.cells[counters.FAILURES] += 1
+        if self._delivery is not None:
+            self._delivery.lost()
         if self.sent:
             self._front.transport.abort()
             self._finish(self._status, "broken_off")
@@ -233,5 +251,7 @@ class Relay:
             self._task.cancel()
         if self._connection is not None:
             self._connection.abort()
+        if self._delivery is not None:
+            self._delivery.lost()
         self._gateway.cells[counters.ABORTS] += 1
         self._gateway.account(self._request, 499, self.sent, "client_hung_up")

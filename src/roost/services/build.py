@@ -87,7 +87,7 @@ def build_services(
         keys=KeyService(store, now, uuids, token, wake_routes),
         events=EventService(store),
         logs=LogService(endpoints, store, logs_of or _no_logs, wait),
-        recent_creates=RecentCreates(now),
+        recent_creates=RecentCreates(store, now),
     )
 
 

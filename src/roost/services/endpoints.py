@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from roost.domain.creation import Creation, Wish
 from roost.domain.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.errors import Conflict, NotFound, VersionConflict
 from roost.domain.event import Event
@@ -38,8 +39,8 @@ class EndpointService:
     uuids: UuidSource
     wake: Callable[[str], None]
 
-    async def create(self, principal: Principal, draft: EndpointDraft) -> Endpoint:
-        """Make an endpoint as asked.
+    async def create(self, principal: Principal, draft: EndpointDraft, wish: Wish | None = None) -> Endpoint:
+        """Make an endpoint as asked; ``wish`` is kept with it, for requests that repeat it.
 
         Raises ``BadRequest`` naming the field, ``NotFound`` for an unknown model, ``PermissionDenied``.
         """
@@ -47,11 +48,11 @@ class EndpointService:
         spec = await self._new_spec(draft)
         for _ in range(ATTEMPTS - 1):
             try:
-                return await self._insert(principal, spec)
+                return await self._insert(principal, spec, wish)
             except Conflict:
                 # The name or an id was drawn before: draw again.
                 continue
-        return await self._insert(principal, spec)
+        return await self._insert(principal, spec, wish)
 
     async def get(self, principal: Principal, id_or_name: str) -> Endpoint:
         """The endpoint of that id or name. Raises ``NotFound``, also for what is not the principal's to see."""
@@ -128,7 +129,7 @@ class EndpointService:
             disable_speculative_decoding=draft.disable_speculative_decoding,
         )
 
-    async def _insert(self, principal: Principal, spec: EndpointSpec) -> Endpoint:
+    async def _insert(self, principal: Principal, spec: EndpointSpec, wish: Wish | None) -> Endpoint:
         now, uuid = self.now(), self.uuids()
         state = State.PENDING if spec.desired_state is DesiredState.STARTED else State.STOPPED
         endpoint = Endpoint(
@@ -141,9 +142,9 @@ class EndpointService:
             updated_at=now,
         )
         reason = f"{principal.owner} created it: {spec.model} on {spec.hardware}, to be {spec.desired_state}"
-        await self.store.insert_endpoint(
-            endpoint, [self._event("endpoint.created", reason, principal, endpoint.id, now)]
-        )
+        event = self._event("endpoint.created", reason, principal, endpoint.id, now)
+        creation = None if wish is None else Creation(endpoint.id, wish, now, now)
+        await self.store.insert_endpoint(endpoint, [event], creation)
         self.wake(endpoint.id)
         return endpoint
 

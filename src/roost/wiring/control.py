@@ -184,10 +184,10 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
         gateway_pids=partial(_gateway_pids, settings),
     )
     await plane.start()
-    return Parts(plane, _apps(plane, store, catalog, cache, settings), access, gauges)
+    return Parts(plane, await _apps(plane, store, catalog, cache, settings), access, gauges)
 
 
-def _apps(
+async def _apps(
     plane: ControlPlane, store: Store, catalog: Catalog, cache: Cache, settings: Settings
 ) -> tuple[ASGIApp, ASGIApp]:
     """The public and the internal app."""
@@ -208,9 +208,10 @@ def _apps(
         wake_routes=plane.wake_routes,
         logs_of=plane.logs,
     )
+    await services.recent_creates.load()
     return (
         AppliedWrites(create_app(services, settings=settings, metrics=metrics.render), plane.routes_applied),
-        create_internal_app(publisher=plane.publisher, gateways=plane.gateways),
+        create_internal_app(publisher=plane.publisher, gateways=plane.gateways, deliveries=services.recent_creates),
     )
 
 

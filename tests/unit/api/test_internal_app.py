@@ -13,8 +13,20 @@ from fastapi import FastAPI
 from tests.unit.api.front import check_failure
 
 from roost.api.app import create_internal_app
+from roost.domain.creation import Delivery
 from roost.domain.errors import BadRequest
 from roost.domain.routing import RouteKey, RoutingTable
+
+
+class News:
+    """News of answers that are written down."""
+
+    def __init__(self) -> None:
+        self.told_of: list[tuple[str, Delivery]] = []
+
+    async def told(self, answer: str, delivery: Delivery) -> None:
+        self.told_of.append((answer, delivery))
+
 
 LONG_S = 30.0
 """Longer than any test: no heartbeat in it."""
@@ -110,7 +122,7 @@ class Watch:
 async def test_a_snapshot_at_once_and_one_per_change() -> None:
     tables, books = Tables(), Books()
     first = await tables.publish(1)
-    watch = Watch(create_internal_app(publisher=tables, gateways=books, heartbeat_s=LONG_S))
+    watch = Watch(create_internal_app(publisher=tables, gateways=books, deliveries=News(), heartbeat_s=LONG_S))
 
     assert await watch.line() == {"protocol": 1, "type": "snapshot", "table": first.to_dict()}
     assert (watch.status, watch.headers[b"content-type"]) == (200, b"application/x-ndjson")
@@ -125,7 +137,7 @@ async def test_a_snapshot_at_once_and_one_per_change() -> None:
 
 async def test_silence_is_broken_by_heartbeats_and_no_table_is_sent_before_there_is_one() -> None:
     tables, books = Tables(), Books()
-    watch = Watch(create_internal_app(publisher=tables, gateways=books, heartbeat_s=0.01))
+    watch = Watch(create_internal_app(publisher=tables, gateways=books, deliveries=News(), heartbeat_s=0.01))
 
     assert await watch.line() == {"protocol": 1, "type": "heartbeat"}
     await tables.publish(5)
@@ -143,7 +155,7 @@ def books() -> Books:
 
 @pytest.fixture
 async def internal(books: Books) -> Any:
-    app = create_internal_app(publisher=Tables(), gateways=books)
+    app = create_internal_app(publisher=Tables(), gateways=books, deliveries=News())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://internal") as client:
         yield client
 
@@ -162,3 +174,24 @@ async def test_nonsense_is_refused(internal: httpx.AsyncClient, books: Books) ->
     assert check_failure(await internal.get("/internal/v1/routes/watch?gateway=g&pid=x"), 400)["param"] == "pid"
     check_failure(await internal.get("/v1/endpoints"), 404)
     assert books.calls == []
+
+
+async def test_news_of_answers_is_passed_on_in_order() -> None:
+    news = News()
+    app = create_internal_app(publisher=Tables(), gateways=Books(), deliveries=news)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://internal") as http:
+
+        async def post(message: object) -> httpx.Response:
+            return await http.post("/internal/v1/deliveries", json=message)
+
+        items = [{"answer": "a", "delivery": "acknowledged"}, {"answer": "a", "delivery": "lost"}]
+        assert (await post({"protocol": 1, "deliveries": items})).status_code == 204
+        for wrong in (
+            {"protocol": 2, "deliveries": items},
+            {"protocol": 1},
+            {"protocol": 1, "deliveries": [{"answer": "a", "delivery": "eaten"}]},
+            {"protocol": 1, "deliveries": ["a"]},
+        ):
+            check_failure(await post(wrong), 400)
+    assert news.told_of == [("a", Delivery.ACKNOWLEDGED), ("a", Delivery.LOST)]

@@ -27,6 +27,7 @@ from tests.unit.gateway.fakes import (
     whole,
 )
 
+from roost.domain.creation import Delivery
 from roost.gateway.http1 import LAST_CHUNK
 
 STREAMED = {"model": ENDPOINT, "stream": True}
@@ -468,6 +469,8 @@ async def test_draining_replicas_are_reported_when_their_last_request_ends(world
 
         def report_soon(self) -> None:
             self.reports += 1
+
+        def tell(self, answer: str, delivery: Delivery) -> None: ...
 
     finish = asyncio.Event()
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from roost.domain.creation import Delivery, Wish
 from roost.domain.errors import BadRequest, NotReady
-from roost.services.recent_creates import WINDOW, Ask, RecentCreates
+from roost.policy.creates import WINDOW
+from roost.services.recent_creates import MAX_IDEMPOTENCY_KEY, Ask, RecentCreates
+from roost.store.memory import MemoryStore
+from roost.testing.builders import make_creation, make_endpoint
 from roost.testing.clock import FakeClock
+
+ANSWERS = itertools.count()
 
 
 @dataclass
@@ -23,8 +30,10 @@ class Client:
     async def gone(self) -> bool:
         return self.is_gone
 
-    def ask(self, body: str = "body", *, retry: int = 0, named: str | None = None, key: str = "key-1") -> Ask:
-        return Ask(key, body, retry, named, self.gone)
+    def ask(
+        self, body: str = "body", *, retry: int = 0, named: str | None = None, key: str = "key-1", tracked: bool = False
+    ) -> Ask:
+        return Ask(Wish(key, body, retry, f"answer-{next(ANSWERS)}", named), self.gone, tracked)
 
 
 @dataclass
@@ -51,8 +60,22 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def recent(clock: FakeClock) -> RecentCreates:
-    return RecentCreates(clock.now)
+async def store() -> MemoryStore:
+    store = MemoryStore()
+    await store.open()
+    return store
+
+
+@pytest.fixture
+def recent(store: MemoryStore, clock: FakeClock) -> RecentCreates:
+    """One that waits for no news, as if its time were over."""
+    return RecentCreates(store, clock.now, news=timedelta(0))
+
+
+@pytest.fixture
+def patient(store: MemoryStore, clock: FakeClock) -> RecentCreates:
+    """One that waits for news longer than any test."""
+    return RecentCreates(store, clock.now, news=timedelta(hours=1))
 
 
 @pytest.fixture
@@ -65,7 +88,7 @@ def maker() -> Maker:
 async def answered(recent: RecentCreates, ask: Ask, maker: Maker) -> tuple[str, bool]:
     """A request that is served to its end; a client that is gone never reads the answer."""
     made, new = await recent.once(ask, maker.create)
-    await recent.answered(ask, made)
+    await recent.answered(ask)
     return made, new
 
 
@@ -174,7 +197,7 @@ async def test_later_attempts_join_a_create_whose_clients_seem_to_be_there(recen
 
     # Answers to attempts that were given up do not count.
     for ask in asks[:2]:
-        await recent.answered(ask, "endpoint-1")
+        await recent.answered(ask)
     assert await recent.once(client.ask(retry=3), maker.create) == ("endpoint-1", False)
 
 
@@ -237,3 +260,119 @@ async def test_after_ten_minutes_all_is_forgotten(recent: RecentCreates, maker: 
     clock.advance(timedelta(seconds=1))
 
     assert await answered(recent, client.ask(named="n"), maker) == ("endpoint-2", True)
+
+
+async def test_a_gateway_s_client_counts_as_answered_when_the_gateway_says_so(
+    patient: RecentCreates, maker: Maker
+) -> None:
+    ask, other = Client().ask(tracked=True), Client().ask(tracked=True)
+    await answered(patient, ask, maker)
+    retrying = asyncio.create_task(patient.once(Client().ask(retry=1), maker.create))
+    assert await answered(patient, other, maker) == ("endpoint-2", True), "a first attempt waits for nothing"
+
+    for told in (other, ask):
+        assert not retrying.done()
+        await patient.told(told.wish.answer, Delivery.DELIVERED)
+
+    assert await retrying == ("endpoint-3", True)
+
+
+@pytest.mark.parametrize("news", [[Delivery.LOST], [Delivery.ACKNOWLEDGED, Delivery.LOST]])
+async def test_a_retry_gets_the_endpoint_whose_answer_a_gateway_lost(
+    patient: RecentCreates, maker: Maker, news: list[Delivery]
+) -> None:
+    ask = Client().ask(tracked=True)
+    await answered(patient, ask, maker)
+    retry = Client().ask(retry=1, tracked=True)
+    retrying = asyncio.create_task(patient.once(retry, maker.create))
+
+    for state in news:
+        await patient.told(ask.wish.answer, state)
+
+    assert await retrying == ("endpoint-1", False)
+    await patient.told(ask.wish.answer, Delivery.DELIVERED)  # too late: another answer counts now
+    lost = Client(is_gone=True).ask(retry=2)
+    await patient.told(retry.wish.answer, Delivery.LOST)
+    assert await patient.once(lost, maker.create) == ("endpoint-1", False)
+
+
+@pytest.mark.parametrize(
+    ("news", "meant"), [([], ("endpoint-1", False)), ([Delivery.ACKNOWLEDGED], ("endpoint-2", True))]
+)
+async def test_without_news_a_retry_gets_it_unless_it_was_acknowledged(
+    recent: RecentCreates, maker: Maker, news: list[Delivery], meant: tuple[str, bool]
+) -> None:
+    ask = Client().ask(tracked=True)
+    await answered(recent, ask, maker)
+    for state in news:
+        await recent.told(ask.wish.answer, state)
+
+    assert await recent.once(Client().ask(retry=1), maker.create) == meant
+
+
+async def test_news_that_comes_before_the_endpoint_is_there_counts(patient: RecentCreates) -> None:
+    maker, ask = Maker(), Client().ask(tracked=True)
+    first = asyncio.create_task(patient.once(ask, maker.create))
+    await maker.begun.acquire()
+    await patient.told(ask.wish.answer, Delivery.LOST)
+    second = asyncio.create_task(patient.once(Client().ask(retry=1), maker.create))
+    maker.open.set()
+
+    assert [await first, await second] == [("endpoint-1", True), ("endpoint-1", False)]
+
+
+async def test_news_of_unknown_answers_is_ignored(recent: RecentCreates) -> None:
+    await recent.told("nothing", Delivery.LOST)
+
+
+async def test_the_next_control_plane_knows_what_was_not_delivered(
+    store: MemoryStore, clock: FakeClock, maker: Maker
+) -> None:
+    for number, changes in enumerate(
+        (
+            {"delivery": Delivery.DELIVERED},
+            {"delivery": Delivery.LOST, "fingerprint": "lost"},
+            {"delivery": Delivery.DELIVERED, "idempotency_key": "n"},
+            {"at": clock.now() - WINDOW - timedelta(seconds=1), "fingerprint": "old"},
+        ),
+        start=1,
+    ):
+        creation = make_creation(number, key_id="key-1", **{"at": clock.now(), **changes})
+        await store.insert_endpoint(make_endpoint(number), [], creation)
+    recent = RecentCreates(store, clock.now, news=timedelta(0))
+    await recent.load()
+
+    assert await recent.once(Client().ask(retry=1), maker.create) == ("endpoint-1", True), "delivered before"
+    assert await recent.once(Client().ask("lost", retry=1), maker.create) == (make_endpoint(2).id, False)
+    assert await recent.once(Client().ask(named="n"), maker.create) == (make_endpoint(3).id, False)
+    assert await recent.once(Client().ask("old", retry=1), maker.create) == ("endpoint-2", True)
+
+
+async def test_what_becomes_of_an_answer_is_kept(store: MemoryStore, clock: FakeClock, recent: RecentCreates) -> None:
+    ask = Client().ask(tracked=True)
+
+    async def create() -> str:
+        creation = make_creation(1, **{name: getattr(ask.wish, name) for name in Wish.__slots__}, at=clock.now())
+        await store.insert_endpoint(make_endpoint(1), [], creation)
+        return make_endpoint(1).id
+
+    async def kept() -> tuple[Delivery, str]:
+        (creation,) = await store.creations(clock.now() - WINDOW)
+        return creation.delivery, creation.wish.answer
+
+    await recent.once(ask, create)
+    await recent.answered(ask)
+    await recent.told(ask.wish.answer, Delivery.LOST)
+    assert await kept() == (Delivery.LOST, ask.wish.answer)
+    again = Client().ask(retry=1, tracked=True)
+    await recent.once(again, create)
+    assert await kept() == (Delivery.UNDER_WAY, again.wish.answer)
+    await recent.told(again.wish.answer, Delivery.DELIVERED)
+    assert await kept() == (Delivery.DELIVERED, again.wish.answer)
+
+
+async def test_a_name_has_its_limits(recent: RecentCreates, maker: Maker) -> None:
+    name = "n" * MAX_IDEMPOTENCY_KEY
+    assert await recent.once(Client().ask(named=name), maker.create) == ("endpoint-1", True)
+    with pytest.raises(BadRequest, match="Idempotency-Key"):
+        await recent.once(Client().ask(named=name + "n"), maker.create)

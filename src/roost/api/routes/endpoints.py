@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -15,6 +16,7 @@ from roost.api.answers import Delivery, answer, nothing, refusal
 from roost.api.bodies import json_object, parsed
 from roost.api.context import Asker, UseServices, UseSettings
 from roost.api.views import endpoint_list, endpoint_view
+from roost.domain.creation import DELIVERY_HEADER, Wish
 from roost.domain.endpoint import Endpoint
 from roost.domain.errors import BadRequest, NotFound
 from roost.services import Services
@@ -43,7 +45,7 @@ async def create(
     ask = _ask(request, asker, data, availability_zone)
 
     async def make() -> str:
-        return (await services.endpoints.create(asker, draft)).id
+        return (await services.endpoints.create(asker, draft, ask.wish)).id
 
     endpoint_id, is_new = await services.recent_creates.once(ask, make)
     try:
@@ -57,7 +59,7 @@ async def create(
         endpoint = await services.endpoints.get(asker, endpoint_id)
 
     async def delivered() -> None:
-        await services.recent_creates.answered(ask, endpoint_id)
+        await services.recent_creates.answered(ask)
 
     return Delivery(endpoint_view(endpoint, await services.endpoints.replicas(endpoint)), delivered)
 
@@ -151,10 +153,12 @@ def _change(data: Mapping[str, Any]) -> EndpointChange:
 def _ask(request: Request, asker: Principal, data: Mapping[str, Any], zone_in_query: str | None) -> Ask:
     canonical = orjson.dumps([data, zone_in_query or ""], option=orjson.OPT_SORT_KEYS)
     attempts = request.headers.get("x-stainless-retry-count", "0")
-    return Ask(
+    answer_name = request.headers.get(DELIVERY_HEADER)
+    wish = Wish(
         key_id=asker.key_id,
         fingerprint=hashlib.sha256(canonical).hexdigest(),
         attempt=int(attempts) if re.fullmatch("[0-9]{1,9}", attempts) else 0,
+        answer=answer_name or str(uuid4()),
         idempotency_key=request.headers.get("idempotency-key") or None,
-        gone=request.is_disconnected,
     )
+    return Ask(wish, request.is_disconnected, tracked=answer_name is not None)

@@ -15,7 +15,7 @@ router = APIRouter(tags=["keys"])
 
 @router.get("/keys", response_model=schemas.ApiKeyList)
 async def list_keys(asker: Asker, services: UseServices) -> Response:
-    """The keys of the caller's owner (for admins: all), oldest first. A key with a list of endpoints sees itself only."""
+    """The keys of the caller's owner (for admins: all), oldest first. A key with an allow-list sees itself only."""
     keys = await services.keys.list(asker)
     now = services.keys.now()
     return answer(schemas.ApiKeyList(data=[key_view(key, now) for key in keys]))
