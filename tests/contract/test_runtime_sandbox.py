@@ -43,9 +43,9 @@ async def world(tmp_path: Path) -> AsyncIterator[LocalWorld]:
     await made.close()
 
 
-def declared(resources: Resources = HALF, **over: str) -> LaunchSpec:
+def declared(resources: Resources = HALF, *, zone: str | None = None, node_id: str | None = None) -> LaunchSpec:
     """A launch on accelerators, whose program needs none."""
-    return replace(spec(accelerator=ACCELERATOR), resources=resources, **over)
+    return replace(spec(accelerator=ACCELERATOR), resources=resources, zone=zone, node_id=node_id)
 
 
 async def free(runtime: LocalRuntime) -> dict[str, int]:

@@ -45,6 +45,12 @@ def created(sandbox: Server) -> dict[str, Any]:
     return sandbox.wait_state(endpoint.id, "STARTED")
 
 
+def delete(http: httpx.Client, endpoint_id: str) -> None:
+    """Delete an endpoint, and wait until its engine has ended, too."""
+    assert http.delete(f"/endpoints/{endpoint_id}").status_code == 204
+    until("it is gone", lambda: http.get(f"/endpoints/{endpoint_id}").status_code == 404)
+
+
 def test_the_banner_says_that_it_is_one(sandbox: Server) -> None:
     assert sandbox.process is not None
     assert sandbox.process.stdout is not None
@@ -109,8 +115,7 @@ def test_the_seventh_endpoint_waits_with_the_reason_and_starts_when_one_stops(
         http.patch(f"/endpoints/{ids[0]}", json={"state": "STOPPED"})
         sandbox.wait_state(seventh, "STARTED")
         for one in (*ids, seventh):
-            assert http.delete(f"/endpoints/{one}").status_code == 204
-            until("it is gone", lambda one=one: http.get(f"/endpoints/{one}").status_code == 404)
+            delete(http, one)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +135,7 @@ def test_models_that_do_not_chat_answer_in_their_own_way(
         answer = http.post(path, json={"model": made["id"], **body})
         assert (answer.status_code, answer.headers.get("x-roost-sandbox")) == (200, "true"), answer.text
         assert len(answer.json().get("data") or answer.json()["results"]) == 2
-        assert http.delete(f"/endpoints/{made['id']}").status_code == 204
-        until("it is gone", lambda: http.get(f"/endpoints/{made['id']}").status_code == 404)
+        delete(http, made["id"])
 
 
 def test_a_restart_adopts_what_runs_with_its_declared_node(sandbox: Server, created: dict[str, Any]) -> None:
