@@ -132,6 +132,7 @@ async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.A
         "total_bytes": 1000,
         "error": None,
         "error_code": None,
+        "path": None,
     }
     office.cache.fail("me/mine", "source_missing")
     assert (await http.get("/models/mine")).json()["download"]["error_code"] == "source_missing"
@@ -140,8 +141,56 @@ async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.A
     assert check_failure(await http.delete("/models/me/mine"), 409)["code"] == "model_in_use"
     await http.delete(f"/endpoints/{made['id']}")
     removed = await http.delete("/models/me/mine")
-    assert removed.json() == {"id": "me/mine", "object": "model", "deleted": True}
+    assert removed.json() == {"id": "me/mine", "object": "model", "deleted": True, "freed_bytes": 0}
     assert check_failure(await http.get("/models/me/mine"), 404)["code"] == "model_not_found"
+
+
+async def test_details_are_told_without_secrets(http: httpx.AsyncClient) -> None:
+    source = {"kind": "http", "location": "http://me:pass-word@host/m.gguf?token=pass-word", "size_bytes": 1000}
+    options = {"tokens_per_second": "5"}
+    body = {**MINE, "type": "embedding", "source": source, "slots": 3, "options": options, "context_length": 512}
+
+    added = await http.post("/models", json=body)
+
+    shown = (await http.get("/models/me%2Fmine")).json()
+    assert (
+        added.json() == shown == (await http.get("/models/me/mine")).json() == (await http.get("/models/mine")).json()
+    )
+    assert "pass-word" not in added.text
+    assert shown["source"] == {**source, "location": "http://host/m.gguf", "member": None, "sha256": None}
+    told = {name: shown[name] for name in ("type", "slots", "options", "context_length", "size_bytes", "used_by")}
+    assert told == {
+        "type": "embedding",
+        "slots": 3,
+        "options": options,
+        "context_length": 512,
+        "size_bytes": 1000,
+        "used_by": [],
+    }
+
+
+async def test_who_uses_a_model_is_told(http: httpx.AsyncClient) -> None:
+    made = (await http.post("/endpoints", json={**CREATE, "model": "tiny"})).json()
+    assert (await http.get("/models/tiny")).json()["used_by"] == [made["name"]]
+    (tiny, far) = (await http.get("/models")).json()["data"]
+    assert (tiny["used_by"], far["used_by"]) == ([made["name"]], [])
+
+
+async def test_weights_alone_are_removed(office: Office, http: httpx.AsyncClient) -> None:
+    await http.post("/models/tiny/pull")
+    office.cache.finish("test/model")
+    ready = (await http.get("/models/tiny")).json()["download"]
+    assert (ready["state"], ready["path"]) == ("ready", "/weights/test/model")
+
+    removed = await http.delete("/models/tiny?weights_only=true")
+
+    assert removed.json() == {"id": "test/model", "object": "model", "deleted": False, "freed_bytes": 1000}
+    assert (await http.get("/models/tiny")).json()["download"]["state"] == "absent"
+    check_failure(await http.delete("/models/tiny?weights_only=perhaps"), 400)
+
+
+def weights(kind: str = "hf", location: str = "acme/tiny", **more: object) -> dict[str, object]:
+    return {"id": "a", "engine": "llama_cpp", "source": {"kind": kind, "location": location, **more}}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +198,25 @@ async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.A
     [
         ({}, "id"),
         ({"model_name": "x", "model_source": "y"}, "id"),
+        ({"id": "ünï", "engine": "echo"}, "id"),
+        ({"id": "a\0b", "engine": "echo"}, "id"),
+        ({"id": "a" * 129, "engine": "echo"}, "id"),
+        ({"id": "../up", "engine": "echo"}, "id"),
+        ({"id": "a", "engine": "echo", "contextlength": 5}, "contextlength"),
+        ({"id": "a", "engine": "echo", "context_length": 10**15}, "context_length"),
+        ({"id": "a", "engine": "echo", "context_length": 10**40}, "context_length"),
+        ({"id": "a", "engine": "echo", "slots": 0}, "slots"),
+        ({"id": "a", "engine": "echo", "options": {"warp": "9"}}, "options"),
+        ({"id": "a", "engine": "echo", "display_name": "a\u2028b"}, "display_name"),
+        (weights("carrier_pigeon"), "source.kind"),
+        (weights(location="tiny"), "source.location"),
+        (weights(location="acme/tiny@\0"), "source.location"),
+        (weights(member="../../etc/passwd"), "source.member"),
+        (weights(member="/etc/passwd"), "source.member"),
+        (weights("pypi", "x==1", member="a/../../b"), "source.member"),
+        (weights(sha256="beef"), "source.sha256"),
+        (weights(size_bytes=0), "source.size_bytes"),
+        (weights("http", "ftp://me:pass-word@host/x"), "source.location"),
         ({"id": "a b", "engine": "echo"}, "id"),
         ({"id": "a", "engine": "warp"}, "engine"),
         ({"id": "a", "engine": "echo", "type": "poem"}, "type"),
@@ -165,9 +233,10 @@ async def test_a_model_is_added_pulled_and_removed(office: Office, http: httpx.A
 async def test_bad_models_are_refused(
     office: Office, http: httpx.AsyncClient, body: dict[str, object], param: str
 ) -> None:
-    error = check_failure(await http.post("/models", json=body), 400)
+    response = await http.post("/models", json=body)
 
-    assert error["param"] == param
+    assert check_failure(response, 400)["param"] == param
+    assert "pass-word" not in response.text
     assert await office.store.models() == []
 
 

@@ -25,6 +25,7 @@ _EXPECTED: Mapping[str, str] = {
     "int_type": "must be an integer",
     "bool_type": "must be true or false",
     "dict_type": "must be an object",
+    "extra_forbidden": "is no field of this request",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }

@@ -18,6 +18,7 @@ from roost.domain.key import ApiKey
 from roost.domain.log import ReplicaLog
 from roost.domain.model import Fetch, Footprint, Model, Source
 from roost.domain.replica import Replica
+from roost.models.location import without_secrets
 from roost.services.access import Principal
 from roost.services.models import CatalogItem
 
@@ -122,6 +123,23 @@ def model_view(item: CatalogItem) -> schemas.Model:
         engine=model.engine,
         built_in=model.built_in,
         download=_download(item.fetch),
+        source=None if model.source is None else _source(model.source),
+        size_bytes=item.fetch.total_bytes or (model.source.size_bytes if model.source is not None else None),
+        slots=model.slots,
+        options={plain(name): plain(text) for name, text in model.options.items()},
+        url=model.url,
+        served_model=None if model.served_model is None else plain(model.served_model),
+        used_by=list(item.used_by),
+    )
+
+
+def _source(source: Source) -> schemas.WeightsSource:
+    return schemas.WeightsSource(
+        kind=source.kind,
+        location=plain(without_secrets(source.location)),
+        member=None if source.member is None else plain(source.member),
+        sha256=source.sha256,
+        size_bytes=source.size_bytes,
     )
 
 
@@ -133,6 +151,7 @@ def _download(fetch: Fetch) -> schemas.Download:
         total_bytes=fetch.total_bytes,
         error=None if fetch.error is None else plain(fetch.error),
         error_code=fetch.error_code,
+        path=None if fetch.path is None else plain(fetch.path),
     )
 
 

@@ -124,7 +124,9 @@ class Catalog:
         """Remove a user's entry by its id. Raises ``NotFound``, and ``Conflict`` for a built-in one."""
         async with self._changing:
             if any(model.id == model_id for model in self._built_in):
-                raise Conflict(f"{model_id} is built in and cannot be removed.", param="id")
+                raise Conflict(
+                    f"{model_id} is built in and cannot be removed; weights_only removes its weights.", param="id"
+                )
             if model_id not in self._user:
                 raise NotFound(f"There is no model with the id {model_id!r} that could be removed.", param="id")
             removed = self._event("model.removed", "removed from the catalog", actor, model_id, self._now())

@@ -6,15 +6,21 @@ It never looks at the network, the disk or the engines' packages.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from roost.domain.errors import BadRequest
 from roost.domain.model import Footprint, Model, Source
 from roost.models import sources
 from roost.models.base import ModelSource
+from roost.models.location import without_secrets
 
 MAX_ID = 128
+MAX_CONTEXT = 100_000_000
+MAX_SLOTS = 100_000
+MAX_TEXT = 200
+MAX_OPTIONS, MAX_OPTION = 64, 10_000
+MAX_BYTES = 1 << 50
 EXTERNAL = "external"
 TYPES = ("chat", "language", "code", "image", "embedding", "moderation", "rerank")
 _ID = re.compile(r"[A-Za-z0-9._/-]+")
@@ -33,26 +39,46 @@ def check(
         check_name(model.alias, "alias")
     if known_engines is not None and model.engine not in known_engines:
         known = ", ".join(sorted(known_engines))
-        raise BadRequest(f"There is no engine called {model.engine!r}. Known engines: {known}.", param="engine")
+        raise BadRequest(f"There is no engine called {model.engine[:100]!r}. Known engines: {known}.", param="engine")
     if model.type not in TYPES:
-        raise BadRequest(f"type must be one of {', '.join(TYPES)}, not {model.type!r}.", param="type")
-    if model.context_length < 1:
-        raise BadRequest(
-            f"context_length must be at least 1 token, not {model.context_length}.", param="context_length"
-        )
-    if model.slots is not None and model.slots < 1:
-        raise BadRequest(f"slots must be at least 1 (or absent for no limit), not {model.slots}.", param="slots")
+        raise BadRequest(f"type must be one of {', '.join(TYPES)}, not {model.type[:100]!r}.", param="type")
+    _check_number("context_length", model.context_length, MAX_CONTEXT, "tokens")
+    if model.slots is not None:
+        _check_number("slots", model.slots, MAX_SLOTS, "requests (absent: the engine decides)")
+    for field in ("display_name", "organization", "license", "served_model"):
+        _check_text(field, getattr(model, field) or "")
+    _check_options(model.options)
     _check_footprint(model.footprint)
     _check_server(model)
     if model.source is not None:
         _check_source(model.source, source_of)
 
 
+def _check_number(field: str, number: int, most: int, what: str) -> None:
+    if not 1 <= number <= most:
+        raise BadRequest(f"{field} must be 1 to {most} {what}, not {str(number)[:30]}.", param=field)
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > MAX_TEXT or not all(letter.isprintable() for letter in text):
+        raise BadRequest(f"{field} must be at most {MAX_TEXT} printable characters on one line.", param=field)
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    if len(options) > MAX_OPTIONS:
+        raise BadRequest(f"options must be at most {MAX_OPTIONS}, not {len(options)}.", param="options")
+    if any(not name or len(name) > MAX_TEXT or len(value) > MAX_OPTION for name, value in options.items()):
+        raise BadRequest(
+            f"options must have names of 1 to {MAX_TEXT} characters and values of at most {MAX_OPTION}.",
+            param="options",
+        )
+
+
 def _check_footprint(footprint: Footprint | None) -> None:
     for field in ("weights_bytes", "kv_bytes_per_token"):
         number = getattr(footprint, field, None)
-        if number is not None and number < 1:
-            raise BadRequest(f"footprint.{field} must be at least 1, not {number}.", param=f"footprint.{field}")
+        if number is not None:
+            _check_number(f"footprint.{field}", number, MAX_BYTES, "bytes")
 
 
 def check_name(name: str, param: str) -> None:
@@ -80,7 +106,9 @@ def _check_server(model: Model) -> None:
         raise BadRequest(f"The engine {EXTERNAL!r} needs the url of the server that runs it.", param="url")
     if not _is_web_url(model.url):
         raise BadRequest(
-            f"url must be http(s) with a host, without a user name, query or fragment, not {model.url!r}.", param="url"
+            f"url must be http(s) with a host, without a user name, query or fragment, not "
+            f"{without_secrets(model.url)!r}.",
+            param="url",
         )
     if model.api_key_env is not None and not _VARIABLE.fullmatch(model.api_key_env):
         raise BadRequest(
@@ -103,5 +131,5 @@ def _check_source(source: Source, source_of: Callable[[str], ModelSource]) -> No
     source_of(source.kind).check(source)
     if source.sha256 is not None and not _DIGEST.fullmatch(source.sha256):
         raise BadRequest("source.sha256 must be the 64 hex digits of the file's SHA-256.", param="source.sha256")
-    if source.size_bytes is not None and source.size_bytes < 1:
-        raise BadRequest(f"source.size_bytes must be at least 1, not {source.size_bytes}.", param="source.size_bytes")
+    if source.size_bytes is not None:
+        _check_number("source.size_bytes", source.size_bytes, MAX_BYTES, "bytes")

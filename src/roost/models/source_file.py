@@ -45,7 +45,8 @@ def path_of(source: Source) -> Path:
         location = unquote(parts.path) if parts.netloc in {"", "localhost"} else ""
     if not location.startswith("/") or "\0" in location:
         raise BadRequest(
-            f"source.location must be an absolute path or a file:/// URL on this machine, not {source.location!r}.",
+            f"source.location must be an absolute path or a file:/// URL on this machine, not "
+            f"{source.location[:200]!r}.",
             param="source.location",
         )
     return Path(location)

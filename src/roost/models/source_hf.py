@@ -24,6 +24,7 @@ from roost.models.base import Report
 from roost.models.blocking import in_thread
 from roost.models.digest import sha256_of
 from roost.models.download import Download, client, download, system_trust, without_login
+from roost.models.location import without_secrets
 
 if TYPE_CHECKING:
     from roost.models.hub import HubFile, Repository
@@ -114,7 +115,7 @@ def repository(source: Source) -> tuple[str, str | None]:
     if match is None or "--" in match[1] or ".." in source.location or match[1].endswith(".git"):
         raise BadRequest(
             f"source.location must be a repository of the hub, like owner/repo or owner/repo@revision, not "
-            f"{source.location[:200]!r}.",
+            f"{without_secrets(source.location)!r}.",
             param="source.location",
         )
     return match[1], match[2]

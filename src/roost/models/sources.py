@@ -34,4 +34,6 @@ def source(kind: str) -> ModelSource:
     for point in entry_points(group="roost.sources"):
         if point.name == kind:
             return cast(ModelSource, point.load()())
-    raise BadRequest(f"There is no kind of source called {kind!r}. Known: {', '.join(kinds())}.", param="source.kind")
+    raise BadRequest(
+        f"There is no kind of source called {kind[:100]!r}. Known: {', '.join(kinds())}.", param="source.kind"
+    )

@@ -26,7 +26,16 @@ from roost.schemas.hardware import (
 from roost.schemas.identity import Whoami, WhoamiKey, WhoamiNested, WhoamiOrganization, WhoamiProject
 from roost.schemas.keys import ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyList, Role
 from roost.schemas.logs import LogLine, LogList
-from roost.schemas.models import Download, Model, ModelCreate, ModelDeleted, ModelList, ModelPricing, ModelSource
+from roost.schemas.models import (
+    Download,
+    Model,
+    ModelCreate,
+    ModelDeleted,
+    ModelList,
+    ModelPricing,
+    ModelSource,
+    WeightsSource,
+)
 
 __all__ = [
     "ApiKey",
@@ -63,6 +72,7 @@ __all__ = [
     "Role",
     "State",
     "StateReason",
+    "WeightsSource",
     "Whoami",
     "WhoamiKey",
     "WhoamiNested",

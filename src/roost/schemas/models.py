@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from roost.schemas.base import Answer, Body, Listing
 
@@ -29,6 +29,18 @@ class Download(Answer):
     total_bytes: int | None = None
     error: str | None = None
     error_code: str | None = None
+    path: str | None = None
+    """The file on the server's machine, once it is there; shown to admins."""
+
+
+class WeightsSource(Answer):
+    """Where a model's weights come from (an extra). ``location`` has no user name, password or query of a URL."""
+
+    kind: str
+    location: str
+    member: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
 
 
 class Model(Answer):
@@ -48,6 +60,14 @@ class Model(Answer):
     engine: str = ""
     built_in: bool = False
     download: Download | None = None
+    source: WeightsSource | None = None
+    size_bytes: int | None = None
+    slots: int | None = None
+    options: dict[str, str] = Field(default_factory=dict)
+    url: str | None = None
+    served_model: str | None = None
+    used_by: list[str] = Field(default_factory=list)
+    """Names of the endpoints deployed from it that the asker may see."""
 
 
 class ModelList(Listing[Model]):
@@ -55,15 +75,18 @@ class ModelList(Listing[Model]):
 
 
 class ModelDeleted(Answer):
-    """The answer to the removal of a catalog entry."""
+    """The answer to the removal of a catalog entry, or (``deleted`` false) of its weights alone."""
 
     id: str
     object: Literal["model"] = "model"
-    deleted: Literal[True] = True
+    deleted: bool = True
+    freed_bytes: int = 0
 
 
 class ModelSource(Body):
     """Where weights come from; see ``roost.domain.model.Source``."""
+
+    model_config = ConfigDict(extra="forbid")
 
     kind: str
     location: str
@@ -76,12 +99,16 @@ class ModelFootprint(Body):
     """What decides how much memory a model needs: the bytes of its weights, and those that one token of context takes
     in the engine's key-value cache (null: estimated until the weights' header tells)."""
 
+    model_config = ConfigDict(extra="forbid")
+
     weights_bytes: int
     kv_bytes_per_token: int | None = None
 
 
 class ModelCreate(Body):
     """The body of ``POST /models``: a catalog entry. Absent optional fields take the catalog's defaults."""
+
+    model_config = ConfigDict(extra="forbid")
 
     id: str
     engine: str

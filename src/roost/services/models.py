@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from roost import config
-from roost.domain.errors import BadRequest, Conflict
+from roost.domain.errors import BadRequest, Conflict, LaunchRefused
 from roost.domain.model import Fetch, Footprint, Model
 from roost.engines import registry
 from roost.models import entry, presence
@@ -19,10 +19,19 @@ from roost.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class CatalogItem:
-    """A model and how far its weights are."""
+    """A model, how far its weights are, and the names of the endpoints deployed from it that the asker may see."""
 
     model: Model
     fetch: Fetch
+    used_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A model that was removed, or its weights; ``freed`` is in bytes."""
+
+    model: Model
+    freed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +44,29 @@ class ModelService:
     secret: Callable[[str], str | None] = config.secret
     """The value of a variable of the server's environment."""
 
-    def list(self) -> Sequence[CatalogItem]:
+    async def list(self, principal: Principal) -> Sequence[CatalogItem]:
         """All models, built-in ones first."""
-        return [CatalogItem(model, self.cache.status(model)) for model in self.catalog.list()]
+        users = await self._users(principal)
+        return [self._item(principal, model, users) for model in self.catalog.list()]
 
-    def get(self, id_or_alias: str) -> CatalogItem:
+    async def get(self, principal: Principal, id_or_alias: str) -> CatalogItem:
         """One model. Raises ``NotFound``."""
         model = known_model(self.catalog, id_or_alias)
-        return CatalogItem(model, self.cache.status(model))
+        return self._item(principal, model, await self._users(principal))
+
+    async def _users(self, principal: Principal) -> Mapping[str, tuple[str, ...]]:
+        """Names of endpoints by the model that they are deployed from."""
+        users: dict[str, tuple[str, ...]] = {}
+        for endpoint in await self.store.endpoints():
+            if principal.may_use(endpoint.id, endpoint.owner):
+                users[endpoint.spec.model] = (*users.get(endpoint.spec.model, ()), endpoint.name)
+        return users
+
+    def _item(self, principal: Principal, model: Model, users: Mapping[str, tuple[str, ...]]) -> CatalogItem:
+        fetch = self.cache.status(model)
+        # Where files lie on the server's machine is for those who run it.
+        shown = fetch if principal.is_admin else replace(fetch, path=None)
+        return CatalogItem(model, shown, users.get(model.id, ()))
 
     async def add(self, principal: Principal, model: Model) -> CatalogItem:
         """Add a user's model; the header of a file that is there already gives it a footprint.
@@ -62,28 +86,45 @@ class ModelService:
 
     def _check(self, model: Model) -> Footprint | None:
         entry.check(model)
+        try:
+            registry.engine(model.engine).check_options(model)
+        except LaunchRefused as error:
+            raise BadRequest(error.message, param="options", code=error.code) from error
         return presence.check(model, self.secret)
 
-    async def remove(self, principal: Principal, id_or_alias: str) -> Model:
-        """Remove a user's model with its weights, and return it. Raises ``PermissionDenied``, ``NotFound``, and
-        ``Conflict`` for a built-in one and one that is deployed; ``ModelUnavailable`` where the weights cannot be
-        deleted (the entry is gone then)."""
+    async def remove(self, principal: Principal, id_or_alias: str) -> Removed:
+        """Remove a user's model with its weights. Raises ``PermissionDenied``, ``NotFound``, and ``Conflict`` for a
+        built-in one and one that is deployed; ``ModelUnavailable`` where the weights cannot be deleted (the entry is
+        gone then)."""
         principal.require_admin("remove models")
+        model = await self._unused(id_or_alias)
+        await self.catalog.remove(model.id, principal.owner)
+        return Removed(model, await self.cache.remove(model))
+
+    async def remove_weights(self, principal: Principal, id_or_alias: str) -> Removed:
+        """Free the disk of a model's weights and keep its entry: they are fetched again when they are needed. A file of
+        the user's own stays. Raises as ``remove`` does, and not for a built-in one."""
+        principal.require_admin("remove weights")
+        model = await self._unused(id_or_alias)
+        return Removed(model, await self.cache.remove(model))
+
+    async def _unused(self, id_or_alias: str) -> Model:
         model = known_model(self.catalog, id_or_alias)
         users = [endpoint.name for endpoint in await self.store.endpoints() if endpoint.spec.model == model.id]
         if users:
+            more = f" and {len(users) - 5} more" if len(users) > 5 else ""
             raise Conflict(
-                f"{model.id} is deployed as {', '.join(users[:5])}: delete what uses it first.",
+                f"{model.id} is deployed as {', '.join(users[:5])}{more}: delete what uses it first.",
                 param="id",
                 code="model_in_use",
             )
-        await self.catalog.remove(model.id, principal.owner)
-        await self.cache.remove(model)
         return model
 
-    def pull(self, principal: Principal, id_or_alias: str) -> CatalogItem:
+    async def pull(self, principal: Principal, id_or_alias: str) -> CatalogItem:
         """Begin to fetch a model's weights, if need be, and tell how far they are. Raises ``NotFound``."""
         principal.require_control()
         model = known_model(self.catalog, id_or_alias)
         self.cache.request(model)
-        return CatalogItem(model, self.cache.status(model))
+        # Before they make way for others, too: somebody wants them here.
+        await self.cache.used(model)
+        return self._item(principal, model, await self._users(principal))

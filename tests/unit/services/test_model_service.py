@@ -14,25 +14,26 @@ from roost.domain.model import FetchState, Footprint, Source
 from roost.services.endpoint_requests import Bounds, EndpointDraft
 from roost.testing.builders import make_model
 
+FAR = make_model(7, id="me/far", engine="external", source=None, url="http://far/v1")
 NEW = make_model(7, id="me/mine", source=Source("http", "http://127.0.0.1:9/mine.gguf"))
 
 
 async def test_pull_begins_a_download_once(office: Office) -> None:
     models = office.services.models
-    assert models.get("tiny").fetch.state is FetchState.ABSENT
+    assert (await models.get(MEMBER, "tiny")).fetch.state is FetchState.ABSENT
 
-    assert models.pull(MEMBER, "tiny").fetch.state is FetchState.FETCHING
+    assert (await models.pull(MEMBER, "tiny")).fetch.state is FetchState.FETCHING
     office.cache.advance("test/model", 250)
-    item = models.pull(MEMBER, "test/model")
+    item = await models.pull(MEMBER, "test/model")
 
     assert (item.fetch.done_bytes, item.fetch.percent, office.cache.requests) == (250, 25.0, 1)
     office.cache.finish("test/model")
-    assert models.get("tiny").fetch.state is FetchState.READY
+    assert (await models.get(MEMBER, "tiny")).fetch.state is FetchState.READY
 
 
 async def test_keys_for_inference_do_not_pull(office: Office) -> None:
     with pytest.raises(PermissionDenied):
-        office.services.models.pull(INFERENCE, "tiny")
+        await office.services.models.pull(INFERENCE, "tiny")
     assert office.cache.requests == 0
 
 
@@ -41,18 +42,18 @@ async def test_admins_add_and_remove(office: Office) -> None:
 
     added = await models.add(ADMIN, NEW)
     assert added.model.id == "me/mine"
-    assert models.list()[-1] == added
+    assert (await models.list(ADMIN))[-1] == added
 
     await models.remove(ADMIN, "me/mine")
     with pytest.raises(NotFound):
-        models.get("me/mine")
+        await models.get(ADMIN, "me/mine")
     assert [event.kind for event in await office.events()] == ["model.added", "model.removed"]
 
 
 async def test_a_download_ends_with_its_model(office: Office) -> None:
     models = office.services.models
     await models.add(ADMIN, NEW)
-    models.pull(ADMIN, "me/mine")
+    await models.pull(ADMIN, "me/mine")
     assert office.cache.fetching() == ["me/mine"]
 
     await models.remove(ADMIN, "me/mine")
@@ -117,7 +118,7 @@ async def test_what_is_deployed_or_built_in_stays(office: Office) -> None:
         await models.remove(ADMIN, "tiny")
 
     await office.services.endpoints.delete(ADMIN, made.id)
-    assert (await models.remove(ADMIN, "me/mine")).id == "me/mine"
+    assert (await models.remove(ADMIN, "me/mine")).model.id == "me/mine"
 
 
 async def test_a_file_that_is_there_gives_its_entry_a_footprint(office: Office, tmp_path: Path) -> None:
@@ -131,3 +132,56 @@ async def test_a_file_that_is_there_gives_its_entry_a_footprint(office: Office, 
     assert told.model.footprint == Footprint(path.stat().st_size, 23_040)
     assert declared.model.footprint == Footprint(1, 2), "the entry's own word stands"
     assert told.model in await office.store.models()
+
+
+async def test_an_option_that_the_engine_lacks_is_refused_with_those_it_has(office: Office) -> None:
+    for options, says in (({"warp": "9"}, "it has batch, .*prompt_cache_mib"), ({"batch": "many"}, "whole number")):
+        with pytest.raises(BadRequest, match=says) as caught:
+            await office.services.models.add(ADMIN, replace(NEW, engine="llama_cpp", options=options))
+        assert (caught.value.param, caught.value.code) == ("options", "unknown_option")
+    with pytest.raises(BadRequest, match="the external engine has no options"):
+        await office.services.models.add(ADMIN, replace(FAR, options={"batch": "1"}))
+    assert await office.store.models() == []
+
+
+async def test_users_are_those_that_the_asker_may_see(office: Office) -> None:
+    models = office.services.models
+    draft = EndpointDraft(model="tiny", hardware="1x_cpu", autoscaling=Bounds(1, 1))
+    mine = await office.services.endpoints.create(MEMBER, draft)
+    theirs = await office.services.endpoints.create(ADMIN, draft)
+
+    assert (await models.get(MEMBER, "tiny")).used_by == (mine.name,)
+    assert set((await models.get(ADMIN, "tiny")).used_by) == {mine.name, theirs.name}
+    assert [item.used_by for item in await models.list(MEMBER)] == [(mine.name,), ()]
+
+
+async def test_only_admins_see_where_files_lie(office: Office) -> None:
+    models = office.services.models
+    await models.pull(MEMBER, "tiny")
+    office.cache.finish("test/model")
+    assert (await models.get(MEMBER, "tiny")).fetch.path is None
+    assert (await models.get(ADMIN, "tiny")).fetch.path == "/weights/test/model"
+
+
+async def test_weights_can_go_while_the_entry_stays(office: Office) -> None:
+    models = office.services.models
+    await models.pull(ADMIN, "tiny")
+    office.cache.finish("test/model")
+    made = await office.services.endpoints.create(
+        ADMIN, EndpointDraft(model="tiny", hardware="1x_cpu", autoscaling=Bounds(1, 1))
+    )
+    with pytest.raises(Conflict, match=made.name):
+        await models.remove_weights(ADMIN, "tiny")
+    with pytest.raises(PermissionDenied):
+        await models.remove_weights(MEMBER, "tiny")
+    await office.services.endpoints.delete(ADMIN, made.id)
+
+    removed = await models.remove_weights(ADMIN, "tiny")
+
+    assert (removed.model.id, removed.freed) == ("test/model", 1000)
+    assert (await models.get(ADMIN, "tiny")).fetch.state is FetchState.ABSENT
+
+
+async def test_a_pull_counts_as_use(office: Office) -> None:
+    await office.services.models.pull(ADMIN, "tiny")
+    assert office.cache.uses == ["test/model"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from roost.domain.endpoint import EndpointSpec
 from roost.store.memory import MemoryStore
 from roost.testing.builders import make_endpoint
 from roost.testing.clock import FakeClock, SeededUuids
@@ -15,7 +14,7 @@ async def test_models_are_in_use_until_their_endpoints_are_gone() -> None:
     quota = weights_quota(store, 5, clock.now, SeededUuids())
     endpoint = make_endpoint(1)
     await store.insert_endpoint(endpoint, [])
-    spec: EndpointSpec = endpoint.spec
+    spec = endpoint.spec
 
     assert (quota.size, set(await quota.in_use())) == (5, {spec.model})
     await store.mark_deleted(endpoint.id, clock.now(), [])

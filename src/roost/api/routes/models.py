@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from roost import schemas
 from roost.api.answers import answer, bare_array
@@ -14,6 +15,8 @@ from roost.api.views import model_of, model_view
 
 router = APIRouter(tags=["models"])
 
+WeightsOnly = Annotated[bool, Query(description="Keep the entry, and free the disk of its weights.")]
+
 _WANTS_ARRAY = re.compile(r"(Async)?Together")
 """User-Agents of the classic SDKs, which break on the list object as all others break on the array."""
 
@@ -21,7 +24,7 @@ _WANTS_ARRAY = re.compile(r"(Async)?Together")
 @router.get("/models", response_model=schemas.ModelList)
 async def list_models(request: Request, asker: Asker, services: UseServices, dedicated: bool = False) -> Response:
     """The catalog. Everything in it can be deployed, so ``dedicated`` takes nothing away."""
-    views = [model_view(item) for item in services.models.list()]
+    views = [model_view(item) for item in await services.models.list(asker)]
     if _WANTS_ARRAY.match(request.headers.get("user-agent", "")):
         return bare_array(views)
     return answer(schemas.ModelList(data=views))
@@ -38,17 +41,18 @@ async def add(request: Request, asker: Asker, services: UseServices, settings: U
 @router.post("/models/{model:path}/pull", response_model=schemas.Model)
 async def pull(model: str, asker: Asker, services: UseServices) -> Response:
     """Begin to fetch a model's weights; the answer says how far they are."""
-    return answer(model_view(services.models.pull(asker, model)))
+    return answer(model_view(await services.models.pull(asker, model)))
 
 
 @router.get("/models/{model:path}", response_model=schemas.Model)
 async def retrieve(model: str, asker: Asker, services: UseServices) -> Response:
     """One model, by id or alias."""
-    return answer(model_view(services.models.get(model)))
+    return answer(model_view(await services.models.get(asker, model)))
 
 
 @router.delete("/models/{model:path}", response_model=schemas.ModelDeleted)
-async def remove(model: str, asker: Asker, services: UseServices) -> Response:
-    """Remove a catalog entry (admins only)."""
-    removed = await services.models.remove(asker, model)
-    return answer(schemas.ModelDeleted(id=removed.id))
+async def remove(model: str, asker: Asker, services: UseServices, weights_only: WeightsOnly = False) -> Response:
+    """Remove a catalog entry with its weights, or the weights alone (admins only)."""
+    models = services.models
+    removed = await (models.remove_weights(asker, model) if weights_only else models.remove(asker, model))
+    return answer(schemas.ModelDeleted(id=removed.model.id, deleted=not weights_only, freed_bytes=removed.freed))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.models.location import MAX_SHOWN, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://host/m.gguf", "https://host/m.gguf"),
+        ("https://me:secret@host:8443/@scope/m.gguf?token=secret#secret", "https://host:8443/@scope/m.gguf"),
+        ("http://[::1/x?secret", "http://[::1/x"),
+        ("http://me:secret@[::1/x", "…@[::1/x"),
+        ("me:secret@host/m.gguf", "…@host/m.gguf"),
+        ("acme/tiny@v1.0", "acme/tiny@v1.0"),
+        ("name==1.0", "name==1.0"),
+        ("/srv/weights@2/m.gguf", "/srv/weights@2/m.gguf"),
+        ("", ""),
+    ],
+)
+def test_secrets_are_left_out(location: str, shown: str) -> None:
+    assert without_secrets(location) == shown
+    assert "secret" not in without_secrets(location)
+
+
+LETTERS = st.text(string.ascii_letters + string.digits + "._-~%!$&'()*+,;=", min_size=1, max_size=20)
+
+
+@given(LETTERS, LETTERS)
+def test_a_password_is_never_shown(user: str, password: str) -> None:
+    secret = f"<{password}>"
+    for location in (f"https://{user}:{secret}@host/m.gguf", f"{user}:{secret}@host/m", f"https://host/m?{secret}"):
+        assert secret not in without_secrets(location)
+
+
+@given(st.text(max_size=400))
+def test_anything_can_be_shown(text: str) -> None:
+    assert len(without_secrets(text)) <= MAX_SHOWN
