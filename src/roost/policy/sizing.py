@@ -65,8 +65,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a replica needs, in bytes; ``estimated``: the context's term is a guess from the weights' size."""
+    """What a replica needs, in bytes; ``weights_bytes`` are those of all ``copies``. ``estimated``: the context's term
+    is a guess from the weights' size."""
 
+    copies: float
     weights_bytes: int
     context_bytes: int
     overhead_bytes: int
@@ -112,6 +114,7 @@ def need_of(demand: Demand, *, on_accelerator: bool) -> Need | None:
     weights, known = min(footprint.weights_bytes, MOST_BYTES), footprint.kv_bytes_per_token
     per_token = known if known is not None else estimated_kv_bytes_per_token(weights)
     return Need(
+        copies=copies,
         weights_bytes=ceil(weights * copies),
         context_bytes=min(per_token * demand.context_length * demand.slots, MOST_BYTES),
         overhead_bytes=use.overhead_bytes,
@@ -160,10 +163,12 @@ def _count(value: object) -> int | None:
 
 
 def _told(need: Need, demand: Demand) -> str:
+    once = f"{need.copies:g} x " if need.copies > 1 else ""
+    weights = f"{once}{_amount(round(need.weights_bytes / max(need.copies, 1)))}"
     tokens = f"{demand.slots} x {demand.context_length} tokens"
     context = f"{_amount(need.context_bytes)}{' by estimate' if need.estimated else ''}"
     return (
-        f"A replica needs {_amount(need.total_bytes, ceil)} of memory (weights {_amount(need.weights_bytes)}, "
+        f"A replica needs {_amount(need.total_bytes, ceil)} of memory (weights {weights}, "
         f"context of {tokens} {context}, engine {_amount(need.overhead_bytes)})"
     )
 

@@ -92,19 +92,19 @@ def test_what_a_header_tells_of_a_token(name: str) -> None:
         pytest.param(
             Demand(SMOLLM2, 2048, 4, REPACKED),
             False,
-            Need(2 * 98_362_432, 23_040 * 2048 * 4, 256 * MIB, estimated=False),
+            Need(2.0, 2 * 98_362_432, 23_040 * 2048 * 4, 256 * MIB, estimated=False),
             id="repacked on a CPU",
         ),
         pytest.param(
             Demand(SMOLLM2, 2048, 4, REPACKED),
             True,
-            Need(98_362_432, 23_040 * 2048 * 4, 256 * MIB, estimated=False),
+            Need(1.0, 98_362_432, 23_040 * 2048 * 4, 256 * MIB, estimated=False),
             id="once on an accelerator",
         ),
         pytest.param(
             Demand(Footprint(10**10), 1000, 2, MemoryUse(overhead_bytes=0)),
             False,
-            Need(10**10, 200_000 * 2000, 0, estimated=True),
+            Need(1.0, 10**10, 200_000 * 2000, 0, estimated=True),
             id="a guess of the context",
         ),
         pytest.param(Demand(None, 2048), False, None, id="nothing known"),
@@ -168,21 +168,21 @@ def test_the_last_byte_counts() -> None:
         pytest.param(
             Demand(SMOLLM2, 2048, 4, REPACKED),
             GIB,
-            "A replica needs 624 MiB of memory (weights 188 MiB, context of 4 x 2048 tokens 180 MiB, engine 256 MiB), "
-            "and 1x_cpu has 1024 MiB.",
+            "A replica needs 624 MiB of memory (weights 2 x 94 MiB, context of 4 x 2048 tokens 180 MiB, "
+            "engine 256 MiB), and 1x_cpu has 1024 MiB.",
             id="it fits",
         ),
         pytest.param(
             Demand(SMOLLM2, 8192, 4, REPACKED),
             GIB,
-            "A replica needs 1164 MiB of memory (weights 188 MiB, context of 4 x 8192 tokens 720 MiB, engine 256 MiB), "
-            "but 1x_cpu has 1024 MiB: choose larger hardware, a context_length of at most 6603 or at most 3 slots.",
+            "A replica needs 1164 MiB of memory (weights 2 x 94 MiB, context of 4 x 8192 tokens 720 MiB, "
+            "engine 256 MiB), but 1x_cpu has 1024 MiB: choose larger hardware, a context_length of at most 6603 or at most 3 slots.",
             id="a shorter context or fewer slots do",
         ),
         pytest.param(
             Demand(SMOLLM2, 100_000, 1, REPACKED),
             GIB,
-            "A replica needs 2641 MiB of memory (weights 188 MiB, context of 1 x 100000 tokens 2197 MiB, "
+            "A replica needs 2641 MiB of memory (weights 2 x 94 MiB, context of 1 x 100000 tokens 2197 MiB, "
             "engine 256 MiB), but 1x_cpu has 1024 MiB: choose larger hardware or a context_length of at most 26414.",
             id="a shorter context does",
         ),
