@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fmt bench bench-gateway bench-coldstart lock clean
+.PHONY: help demo serve test check fmt openapi bench bench-gateway bench-coldstart lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -29,6 +29,10 @@ check: .venv/.dev ## lint, format, types, layers, architecture
 fmt: .venv/.dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+openapi: .venv/.dev ## write docs/reference/openapi.json, which the tests compare
+	$(BIN)/python -m roost.api > docs/reference/.openapi.json
+	mv docs/reference/.openapi.json docs/reference/openapi.json
 
 bench: .venv/.dev ## a quick round of all benchmarks
 	$(BIN)/python -m benchmarks.gateway --quick

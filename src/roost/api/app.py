@@ -25,22 +25,30 @@ __all__ = ["create_app", "create_internal_app"]
 
 def create_app(services: Services, *, settings: Settings, metrics: Callable[[], bytes]) -> FastAPI:
     """The public API. ``metrics`` renders the process's metrics in the Prometheus text format."""
+    app = described_app()
+    app.state.services = services
+    app.state.settings = settings
+    app.state.metrics = metrics
+    failures.register(app)
+    # The last one added is the outermost.
+    app.add_middleware(PlainPaths)
+    app.add_middleware(Boundary)
+    return app
+
+
+def described_app() -> FastAPI:
+    """The routes and their description, with nothing behind them."""
     app = FastAPI(
         title="Roost",
         version=__version__,
-        description="Dedicated LLM endpoints on your own machines.",
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = services
-    app.state.settings = settings
-    app.state.metrics = metrics
     # Logs first: the path of an endpoint takes everything that follows it, slashes included.
     for part in (logs, endpoints, hardware, models, keys, events, identity, operations):
         app.include_router(part.router)
-    failures.register(app)
     described: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
@@ -50,7 +58,4 @@ def create_app(services: Services, *, settings: Settings, metrics: Callable[[], 
 
     # FastAPI's own way to replace the description.
     app.openapi = openapi  # type: ignore[method-assign]
-    # The last one added is the outermost.
-    app.add_middleware(PlainPaths)
-    app.add_middleware(Boundary)
     return app

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
 
 from roost.schemas.base import Answer, Body, Listing
 
@@ -14,6 +15,13 @@ State = Literal["PENDING", "STARTING", "STARTED", "STOPPING", "STOPPED", "ERROR"
 
 DesiredState = Literal["STARTED", "STOPPED"]
 """What may be asked for."""
+
+
+MAX_REPLICAS = 1000
+_STATES: list[JsonValue] = ["STARTED", "STOPPED"]
+_NAME: JsonDict = {"maxLength": 256}
+_MINUTES: JsonDict = {"minimum": 0, "maximum": 10_000_000}
+"""Limits as they are described; the server checks them, so that each gets its own sentence."""
 
 
 class Autoscaling(Answer):
@@ -86,31 +94,53 @@ class EndpointList(Listing[Endpoint]):
 class AutoscalingBody(Body):
     """Bounds on the number of replicas; in an update each alone is allowed."""
 
-    min_replicas: int | None = Field(default=None, description="0 to max_replicas.")
-    max_replicas: int | None = Field(default=None, description="1 to 1000.")
+    min_replicas: int | None = Field(
+        default=None, description="0 to max_replicas.", json_schema_extra={"minimum": 0, "maximum": MAX_REPLICAS}
+    )
+    max_replicas: int | None = Field(
+        default=None, description=f"1 to {MAX_REPLICAS}.", json_schema_extra={"minimum": 1, "maximum": MAX_REPLICAS}
+    )
+
+
+class AutoscalingCreate(AutoscalingBody):
+    """Bounds on the number of replicas, both of them."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["min_replicas", "max_replicas"]})
 
 
 class EndpointCreate(Body):
     """The body of ``POST /endpoints``. Which fields are required is checked by the server, so that each gets its own
     sentence. A null counts as absent, but for ``inactive_timeout``, where it means never."""
 
-    model: str | None = None
-    hardware: str | None = None
-    autoscaling: AutoscalingBody | None = None
-    display_name: str | None = None
-    disable_speculative_decoding: bool | None = None
-    state: str | None = Field(default=None, description="STARTED or STOPPED; default STARTED.")
-    inactive_timeout: int | None = Field(
-        default=None, description="Minutes; absent: the server's default; null or 0: never."
+    model_config = ConfigDict(json_schema_extra={"required": ["model", "hardware", "autoscaling"]})
+
+    model: str | None = Field(default=None, description="Model to deploy: id or alias.")
+    hardware: str | None = Field(default=None, description="Hardware configuration id.")
+    autoscaling: AutoscalingCreate | None = None
+    display_name: str | None = Field(
+        default=None, description="Human-readable name; default: the model's id.", json_schema_extra=_NAME
     )
-    availability_zone: str | None = None
-    zone_required: bool | None = None
+    disable_speculative_decoding: bool | None = Field(default=None, description="Default false.")
+    state: str | None = Field(
+        default=None, description="Default STARTED.", json_schema_extra={"enum": [*_STATES, None]}
+    )
+    inactive_timeout: int | None = Field(
+        default=None,
+        description="Minutes without a request until it stops; absent: the server's default; null or 0: never.",
+        json_schema_extra=_MINUTES,
+    )
+    availability_zone: str | None = Field(default=None, description="Preferred zone.")
+    zone_required: bool | None = Field(default=None, description="Whether no other zone will do (an extra).")
 
 
 class EndpointUpdate(Body):
     """The body of ``PATCH /endpoints/{id}``: any subset; what is absent stays."""
 
-    display_name: str = ""
-    state: str = Field(default="", description="STARTED or STOPPED.")
+    display_name: str = Field(default="", description="Empty: the model's id.", json_schema_extra=_NAME)
+    state: str = Field(default="", json_schema_extra={"enum": _STATES})
     autoscaling: AutoscalingBody = AutoscalingBody()
-    inactive_timeout: int | None = None
+    inactive_timeout: int | None = Field(
+        default=None,
+        description="Minutes without a request until it stops; null or 0: never.",
+        json_schema_extra=_MINUTES,
+    )
