@@ -176,7 +176,8 @@ def test_the_last_byte_counts() -> None:
             Demand(SMOLLM2, 8192, 4, REPACKED),
             GIB,
             "A replica needs 1164 MiB of memory (weights 2 x 94 MiB, context of 4 x 8192 tokens 720 MiB, "
-            "engine 256 MiB), but 1x_cpu has 1024 MiB: choose larger hardware, a context_length of at most 6603 or at most 3 slots.",
+            "engine 256 MiB), but 1x_cpu has 1024 MiB: choose larger hardware, "
+            "a context_length of at most 6603 or at most 3 slots.",
             id="a shorter context or fewer slots do",
         ),
         pytest.param(
