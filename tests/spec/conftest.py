@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "feature(name): a row of the compatibility table")
+    config.addinivalue_line("markers", "kind(name): run once for each code block of this kind")
     config.pluginmanager.register(Findings(config), "findings")
 
 
@@ -39,8 +40,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is not None and "client" in metafunc.fixturenames:
         those = [client for client in lineup.CLIENTS if lineup.offers(client, mark.args[0])]
         metafunc.parametrize("client", those, indirect=True, ids=[client.title for client in those])
-    if "block" in metafunc.fixturenames:
-        blocks = [block for block in reference.blocks if block.kind in metafunc.module.KINDS]
+    kind = metafunc.definition.get_closest_marker("kind")
+    if kind is not None:
+        blocks = [block for block in reference.blocks if block.kind == kind.args[0]]
         metafunc.parametrize("block", blocks, ids=[block.title for block in blocks])
     if "row" in metafunc.fixturenames:
         metafunc.parametrize("row", reference.rows, ids=[f"{row.heading}: {row.name}" for row in reference.rows])
