@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.cli import describe
+from roost.cli import complete, describe
 from roost.cli.failure import CommandFailed, ExitCode
 from roost.cli.format import at
 from roost.cli.session import Json, Session
@@ -40,9 +40,15 @@ def whoami(session: Session, json: Json = False) -> None:
 def events(
     session: Session,
     endpoint: Annotated[
-        str | None, typer.Option("--endpoint", metavar="ENDPOINT", help="Only of this endpoint: its id or name.")
+        str | None,
+        typer.Option(
+            "--endpoint",
+            metavar="ENDPOINT",
+            help="Only of this endpoint: its id or name.",
+            autocompletion=complete.endpoints,
+        ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
     """Show what happened and why, oldest first. With --follow, --json prints one event a line."""

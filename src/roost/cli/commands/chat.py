@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost.cli.failure import CommandFailed, ExitCode, explain
+from roost.cli.options import EndpointArgument
 from roost.cli.patience import Patience
 from roost.cli.session import Session
 
@@ -98,7 +99,7 @@ def summary(answer: Answer) -> str:
 
 def chat(
     session: Session,
-    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id or name of the endpoint.")],
+    endpoint: EndpointArgument,
     message: Annotated[
         str | None,
         typer.Argument(metavar="MESSAGE", help="What to say; without it, stdin is read, or a conversation begins."),
