@@ -67,6 +67,14 @@ def unknown_model(model: str) -> Refusal:
     return Refusal(404, message, "model_not_found", param="model")
 
 
+def unknown_adapter(model: str) -> Refusal:
+    """The answer for ``<deployment>:<adapter>`` where the deployment is there: adapters cannot be loaded."""
+    name, _, adapter = model.rpartition(":")
+    shown = adapter[:200].encode("utf-8", "replace").decode("utf-8")
+    message = f"`{name}` has no adapter `{shown}`: adapters are not supported yet. Name the deployment alone."
+    return Refusal(400, message, "adapters_unsupported", param="model", should_retry=False)
+
+
 def model_of(body: Mapping[str, Any]) -> str | Refusal:
     """The ``model`` field."""
     model = body.get("model")

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from roost.gateway.shape import total_usage
+
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 
 class Aggregator:
-    """Collects the chunks of one stream."""
+    """Collects the chunks of one stream. ``choices`` and ``per_prompt`` as in ``Shape``: with several, the usage of
+    each is told apart and they add up."""
 
-    def __init__(self, *, chat: bool) -> None:
+    def __init__(self, *, chat: bool, choices: int = 1, per_prompt: int = 1) -> None:
         self._chat = chat
+        self._several = choices > 1
+        self._per_prompt = per_prompt
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
-        self._usages: dict[int | None, dict[str, Any]] = {}
+        self._usages: list[tuple[int | None, dict[str, Any]]] = []
         self.error: dict[str, Any] | None = None
         """The engine's own error, when the stream carried one."""
 
     def add(self, chunk: Any) -> None:
         """Take in one chunk. Raises ``ValueError`` when it is not an object."""
+        if chunk is None:
+            return  # llama.cpp begins streams of several prompts with one
         if not isinstance(chunk, dict):
             raise ValueError("a chunk of the stream is not a JSON object")
         if chunk.get("error"):
@@ -36,7 +43,7 @@ class Aggregator:
                 self._top[name] = value
         only = choices[0].get("index", 0) if len(choices) == 1 and isinstance(choices[0], dict) else None
         if isinstance(chunk.get("usage"), dict):
-            self._usages[only] = chunk["usage"]
+            self._usages.append((only, chunk["usage"]))
         for choice in choices:
             if isinstance(choice, dict):
                 self._add_choice(choice)
@@ -81,18 +88,11 @@ class Aggregator:
         return choice
 
     def _usage(self) -> dict[str, Any] | None:
-        if None in self._usages:
-            return self._usages[None]
-        if not self._usages:
-            return None
-        usages = list(self._usages.values())
-        if len(usages) == 1:
-            return usages[0]
-        # One usage per choice: the prompt was the same each time, what was generated adds up.
-        total = dict(usages[-1])
-        total["completion_tokens"] = sum(int(usage.get("completion_tokens", 0)) for usage in usages)
-        total["total_tokens"] = int(total.get("prompt_tokens", 0)) + total["completion_tokens"]
-        return total
+        if self._several:
+            return total_usage(self._usages, self._per_prompt)
+        # The last one that is told tells all, whatever an engine says on its way.
+        whole = [usage for index, usage in self._usages if index is None] or [usage for _, usage in self._usages]
+        return whole[-1] if whole else None
 
 
 def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:

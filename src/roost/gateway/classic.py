@@ -1,62 +1,165 @@
-"""What requests need on their way in, and answers on their way out, for the engine and for the classic SDKs. Pure.
+"""What requests need on their way in, for the engine and for the classic SDKs; and what their answers need then. Pure.
 
-Called by ``exchange`` and ``shaping``. Fields that are not named here pass untouched.
+Called by the gateway and ``shaping``. Fields that are not named here pass untouched, and so does a body that needs
+nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from roost.domain.routing import RouteEndpoint
+from roost.domain.routing import LLAMA_CPP, RouteEndpoint
+from roost.gateway import dialect
+from roost.gateway.answers import Refusal
+from roost.gateway.params import is_tokens
 from roost.gateway.request import CHAT, COMPLETIONS, Kind
+from roost.gateway.shape import Logprobs, Shape
+from roost.gateway.vectors import Ranked, Shortened
 
-_LLAMA_NAMES = {"repetition_penalty": "repeat_penalty"}
+_SHAPED = ("logprobs", "n", "prompt", "echo", "tool_choice")
+"""Parameters that an answer may need a shape for; most requests have none of them."""
 
 
 class Adapted:
     """How a request goes upstream. ``changed`` tells that ``body`` is no longer what the client sent; ``aggregate``
-    that a stream is asked for where the client wants one answer; ``classic_logprobs`` that the client asked for an
-    integer number of logprobs in chat; ``wants_usage_chunk`` that it asked for the extra usage chunk; ``classic`` that
-    it is one of the classic SDKs."""
+    that a stream is asked for where the client wants one answer; ``wants_usage_chunk`` that it asked for the extra
+    usage chunk; ``classic`` that it is one of the classic SDKs. ``shape`` (of chat and completions) and ``vectors``
+    (of the other operations) are what the answer needs; None: nothing."""
 
-    __slots__ = ("aggregate", "body", "changed", "classic", "classic_logprobs", "stream", "wants_usage_chunk")
+    __slots__ = ("aggregate", "body", "changed", "classic", "shape", "stream", "vectors", "wants_usage_chunk")
 
     def __init__(self, body: dict[str, Any], *, classic: bool) -> None:
         self.body = body
         self.classic = classic
-        self.changed = self.aggregate = self.classic_logprobs = False
+        self.changed = self.aggregate = False
+        self.shape: Shape | None = None
+        self.vectors: Shortened | Ranked | None = None
         self.stream = body.get("stream") is True
         options = body.get("stream_options")
         self.wants_usage_chunk = isinstance(options, dict) and options.get("include_usage") is True
 
 
-def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic: bool) -> Adapted:
-    """What to send to ``endpoint`` for the client's ``body``."""
+def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic: bool) -> Adapted | Refusal:
+    """What to send to ``endpoint`` for the client's ``body``, which ``params.refusal`` has found good; or why the
+    engine cannot do it."""
     adapted = Adapted(body, classic=classic)
     if endpoint.served_model is not None and body.get("model") != endpoint.served_model:
         _change(adapted, model=endpoint.served_model)
     if kind is not CHAT and kind is not COMPLETIONS:
+        _adapt_vectors(adapted, kind, endpoint)
         return adapted
-    if kind is CHAT:
-        logprobs = body.get("logprobs")
-        if logprobs is not None and type(logprobs) is int:
-            adapted.classic_logprobs = logprobs > 0
-            _change(adapted, logprobs=logprobs > 0)
-            if logprobs > 0:
-                _change(adapted, top_logprobs=body.get("top_logprobs") or logprobs)
-    if endpoint.engine == "llama_cpp":
-        # Its completions answer an integer with logprobs in the shape of chat.
-        count = body.get("logprobs") if kind is COMPLETIONS else None
-        adapted.classic_logprobs = adapted.classic_logprobs or (type(count) is int and count > 0)
-        for name, own in _LLAMA_NAMES.items():
-            if name in body and own not in body:
-                _change(adapted, **{own: body[name]})
-    if not adapted.stream and not endpoint.cancels_non_stream:
+    llama = endpoint.dialect == LLAMA_CPP
+    if llama:
+        changes = dialect.generation(body)
+        if changes:
+            _change(adapted, **changes)
+    if any(name in body for name in _SHAPED):
+        refusal = _adapt_shaped(adapted, kind, llama=llama)
+        if refusal is not None:
+            return refusal
+    if not adapted.stream and not endpoint.cancels_non_stream and not _unstreamable(adapted.body, llama=llama):
         adapted.aggregate = True
         _change(adapted, stream=True, stream_options=_with_usage(body))
     elif adapted.stream and classic and not adapted.wants_usage_chunk:
         _change(adapted, stream_options=_with_usage(body))
     return adapted
+
+
+def _adapt_vectors(adapted: Adapted, kind: Kind, endpoint: RouteEndpoint) -> None:
+    body = adapted.body
+    llama = endpoint.dialect == LLAMA_CPP
+    if kind is Kind.RERANK:
+        if llama:
+            changes = dialect.documents(body)
+            if changes:
+                _change(adapted, **changes)
+        returned = body.get("return_documents") is True
+        adapted.vectors = Ranked(tuple(body.get("documents") or ()) if returned else None)
+    elif llama and body.get("dimensions") is not None:
+        adapted.vectors = Shortened(int(body["dimensions"]))
+
+
+def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | None:
+    body, chat = adapted.body, kind is CHAT
+    logprobs = _adapt_logprobs(adapted, chat=chat, llama=llama)
+    if not llama:
+        if logprobs is not Logprobs.AS_GIVEN:
+            adapted.shape = Shape(chat, adapted.classic, logprobs)
+        return None
+    forced = dialect.forced_call(body) if chat else {}
+    if forced:
+        _change(adapted, **forced)
+    per_prompt = int(body.get("n") or 1)
+    choices = per_prompt if chat else per_prompt * _prompts(body.get("prompt"))
+    echoed: tuple[str, ...] = ()
+    if body.get("echo") is True:
+        if not chat and body.get("logprobs"):
+            return _NO_ECHOED_LOGPROBS
+        texts = _said(body.get("messages") or []) if chat else _prompt_texts(body.get("prompt"))
+        if isinstance(texts, Refusal):
+            return texts
+        echoed = texts
+    if forced or echoed or choices > 1 or logprobs is not Logprobs.AS_GIVEN:
+        adapted.shape = Shape(chat, adapted.classic, logprobs, choices, per_prompt, echoed, bool(forced))
+    return None
+
+
+def _adapt_logprobs(adapted: Adapted, *, chat: bool, llama: bool) -> Logprobs:
+    body = adapted.body
+    asked = body.get("logprobs")
+    if asked is None or (not chat and not llama):
+        return Logprobs.AS_GIVEN
+    if type(asked) is bool and chat:
+        if not asked or not llama or body.get("top_logprobs"):
+            return Logprobs.AS_GIVEN
+        # Without a number llama.cpp gives 20 alternatives, and for 0 no log probabilities at all.
+        _change(adapted, top_logprobs=1)
+        return Logprobs.BARE
+    count = int(asked)
+    if chat:
+        _change(adapted, logprobs=count > 0)
+        if count > 0:
+            _change(adapted, top_logprobs=body.get("top_logprobs") or count)
+    elif type(asked) is not int:
+        _change(adapted, logprobs=count)
+    return Logprobs.CLASSIC if count > 0 else Logprobs.AS_GIVEN
+
+
+def _unstreamable(body: dict[str, Any], *, llama: bool) -> bool:
+    # llama.cpp has no log probabilities in streams with tools.
+    return llama and bool(body.get("tools")) and bool(body.get("logprobs"))
+
+
+def _prompts(prompt: Any) -> int:
+    return 1 if prompt is None or isinstance(prompt, str) or is_tokens(prompt) else len(prompt)
+
+
+def _prompt_texts(prompt: Any) -> tuple[str, ...] | Refusal:
+    texts = (prompt,) if isinstance(prompt, str) else tuple(prompt or ())
+    return texts if all(isinstance(text, str) for text in texts) else _NO_ECHOED_TOKENS
+
+
+def _said(messages: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The text of each message: its content, or the text parts of it."""
+    said = []
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        said.append("\n".join(text for text in texts if isinstance(text, str)))
+    return tuple(said)
+
+
+_NO_ECHOED_LOGPROBS = Refusal(
+    400,
+    "echo and logprobs do not go together here: the engine tells no log probabilities of a prompt.",
+    "unsupported_parameter",
+    param="echo",
+    should_retry=False,
+)
+_NO_ECHOED_TOKENS = Refusal(
+    400, "echo needs prompts as text, not as token numbers.", "unsupported_parameter", param="echo", should_retry=False
+)
 
 
 def _change(adapted: Adapted, **values: Any) -> None:
@@ -69,37 +172,3 @@ def _change(adapted: Adapted, **values: Any) -> None:
 def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
     options = body.get("stream_options")
     return {**(options if isinstance(options, dict) else {}), "include_usage": True}
-
-
-def classic_answer(answer: dict[str, Any], *, logprobs: bool) -> dict[str, Any]:
-    """A complete answer with what the classic SDKs need: ``prompt``, and logprobs in their shape when asked for."""
-    answer.setdefault("prompt", [])
-    if logprobs:
-        reshape_logprobs(answer)
-    return answer
-
-
-def reshape_logprobs(answer: dict[str, Any]) -> None:
-    """OpenAI's logprobs of every choice in the classic shape, in place."""
-    choices = answer.get("choices")
-    for choice in choices if isinstance(choices, list) else []:
-        if isinstance(choice, dict) and isinstance(choice.get("logprobs"), dict):
-            choice["logprobs"] = classic_logprobs(choice["logprobs"])
-
-
-def classic_logprobs(logprobs: dict[str, Any]) -> dict[str, Any]:
-    """``{"content": [...]}`` as ``tokens``, ``token_logprobs`` and ``top_logprobs``; any other shape as it is."""
-    content = logprobs.get("content")
-    if not isinstance(content, list):
-        return logprobs
-    items = [item for item in content if isinstance(item, dict)]
-    return {
-        "tokens": [item.get("token") for item in items],
-        "token_logprobs": [item.get("logprob") for item in items],
-        "top_logprobs": [_alternatives(item.get("top_logprobs")) for item in items],
-    }
-
-
-def _alternatives(top: Any) -> dict[str, Any]:
-    listed = top if isinstance(top, list) else []
-    return {str(item.get("token")): item.get("logprob") for item in listed if isinstance(item, dict)}

@@ -18,8 +18,7 @@ from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.classic import Adapted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import CHAT, COMPLETIONS, Request
-from roost.gateway.shaping import Collected, LogprobsStream, Reframed, is_event_stream
-from roost.gateway.sse import ClassicStream
+from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
 from roost.gateway.upstream import Connection
 from roost.policy.balance import least_in_flight
 
@@ -225,14 +224,12 @@ class Exchange:
         kind = request.kind
         self._status = status = head.status
         classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
-        if status >= 300 or adapted.aggregate or ((classic or adapted.classic_logprobs) and not adapted.stream):
+        shaped = classic or adapted.shape is not None or adapted.vectors is not None
+        if status >= 300 or adapted.aggregate or (shaped and not adapted.stream):
             self._collected = Collected(head, adapted, chat=kind is CHAT, classic=classic)
             return False
         stream = self._stream = adapted.stream and is_event_stream(head)
-        splice: ClassicStream | LogprobsStream | None = None
-        if stream and kind is CHAT and (classic or adapted.classic_logprobs):
-            splice = ClassicStream(adapted.wants_usage_chunk)
-            splice = LogprobsStream(splice) if adapted.classic_logprobs else splice
+        splice = splice_of(adapted) if stream and shaped else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
         if framed and splice is None:
             self._pending = self._head(head, framed=True)

@@ -6,14 +6,17 @@ Used by ``exchange``. ``Reframed`` streams; ``Collected`` waits for the end and 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
 
 from roost.gateway.aggregate import Aggregator
 from roost.gateway.answers import Refusal
-from roost.gateway.classic import Adapted, classic_answer, reshape_logprobs
+from roost.gateway.chunks import DecodedStream
+from roost.gateway.classic import Adapted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
+from roost.gateway.shape import shape_answer
 from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -23,13 +26,22 @@ _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What shaping runs into when an engine's JSON is not what its API says: the engine's fault, whatever it is."""
 _SERVER_FAULT = Refusal(502, "The engine's answer could not be read.", "bad_upstream_answer")
 
+_CALLERS_FAULT = re.compile(r"Failed to parse (messages|tools)|\S+ input is not supported|.* is too large to process")
+"""What llama.cpp answers with status 500 although the request is at fault."""
+_FIELD = re.compile(r"Field '(\w+)': (?:\[json\.exception\.[\w.]+\] )?")
+_MISSING = re.compile(
+    r"'(\w+)' is required$|\[json\.exception\.[\w.]+\] key '(\w+)' not found|\"(\w+)\" must be provided"
+)
+"""How llama.cpp names the parameter at fault."""
+_TOO_LONG = ("exceed_context_size_error", "is too large to process")
+
 
 class Reframed:
     """A streamed body in new framing: chunks, or none where the client ends with the connection (``chunked`` False)."""
 
     __slots__ = ("_chunked", "_splice")
 
-    def __init__(self, *, chunked: bool, splice: ClassicStream | LogprobsStream | None = None) -> None:
+    def __init__(self, *, chunked: bool, splice: Splice | None = None) -> None:
         self._chunked = chunked
         self._splice = splice
 
@@ -58,34 +70,34 @@ class Reframed:
         return chunk(payload) if payload and self._chunked else payload
 
 
-class LogprobsStream:
-    """A classic chat stream whose client asked for an integer number of logprobs: each event that has some is decoded
-    and gets them in the classic shape."""
+class Spliced:
+    """A stream that is read first and then put into the classic SDKs' shape."""
 
-    __slots__ = ("_classic", "_splitter")
+    __slots__ = ("_classic", "_decoded")
 
-    def __init__(self, classic: ClassicStream) -> None:
+    def __init__(self, decoded: DecodedStream, classic: ClassicStream) -> None:
+        self._decoded = decoded
         self._classic = classic
-        self._splitter = Splitter()
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes to send for ``data``. Raises ``EventTooLong``."""
-        return self._classic.feed(b"".join([self._event(event) for event in self._splitter.feed(data)]))
+        """The bytes to send for ``data``. Raises ``EventTooLong``, ``ValueError``."""
+        return self._classic.feed(self._decoded.feed(data))
 
     def end(self) -> bytes:
         """What is left at the end of the stream."""
-        return self._classic.end() + self._splitter.rest()
+        return self._classic.end() + self._decoded.end()
 
-    def _event(self, event: bytes) -> bytes:
-        if b'"logprobs"' not in event:
-            return event
-        try:
-            value = orjson.loads(data_of(event))
-        except orjson.JSONDecodeError:
-            return event
-        if isinstance(value, dict):
-            reshape_logprobs(value)
-        return b"data: " + orjson.dumps(value) + b"\n\n"
+
+Splice = ClassicStream | DecodedStream | Spliced
+
+
+def splice_of(adapted: Adapted) -> Splice | None:
+    """What a stream of chat or completions has to go through; None: it passes as it is."""
+    classic = ClassicStream(adapted.wants_usage_chunk) if adapted.classic else None
+    if adapted.shape is None:
+        return classic
+    decoded = DecodedStream(adapted.shape)
+    return decoded if classic is None else Spliced(decoded, classic)
 
 
 class Collected:
@@ -101,7 +113,10 @@ class Collected:
         self._size = 0
         self._done = False
         streamed = adapted.aggregate and head.status < 300 and is_event_stream(head)
-        self._aggregator = Aggregator(chat=chat) if streamed else None
+        shape = adapted.shape
+        counts = (shape.choices, shape.per_prompt) if shape is not None else (1, 1)
+        several, per_prompt = counts
+        self._aggregator = Aggregator(chat=chat, choices=several, per_prompt=per_prompt) if streamed else None
         self._splitter = Splitter()
 
     def feed(self, payload: bytes) -> None:
@@ -140,22 +155,27 @@ class Collected:
                 return _stream_error(self._aggregator.error)
             if not self._done and not self._aggregator.finished():
                 raise BrokenResponse("the stream ended before its end")
-            return status, self._encode(self._aggregator.result())
+            return self._shaped(status, self._aggregator.result())
         body = b"".join(self._pieces)
         if status >= 300:
             return reenveloped(status, body, self.head)
         value = orjson.loads(body)
-        return status, self._encode(value) if isinstance(value, dict) else body
+        return self._shaped(status, value) if isinstance(value, dict) else (status, body)
 
-    def _encode(self, value: dict[str, Any]) -> bytes:
-        if self._classic:
-            classic_answer(value, logprobs=self._adapted.classic_logprobs)
-        elif self._adapted.classic_logprobs:
-            reshape_logprobs(value)
+    def _shaped(self, status: int, value: dict[str, Any]) -> tuple[int, bytes] | Refusal:
+        adapted = self._adapted
+        if adapted.shape is not None:
+            shape_answer(value, adapted.shape)
+        if adapted.vectors is not None:
+            refusal = adapted.vectors.apply(value)
+            if refusal is not None:
+                return refusal
+        elif self._classic:
+            value.setdefault("prompt", [])
         try:
-            return orjson.dumps(value)
+            return status, orjson.dumps(value)
         except TypeError:
-            return json.dumps(value).encode("ascii")
+            return status, json.dumps(value).encode("ascii")
 
 
 def is_event_stream(head: ResponseHead) -> bool:
@@ -194,12 +214,23 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
         return Refusal(
             502, f"The engine refused the request with status {status}.", "upstream_refused", should_retry=False
         )
+    field = _FIELD.match(text)
+    if field is not None:
+        text = f"{field[1]}: {text[field.end() :]}"
+    missing = _MISSING.match(text)
+    if missing is not None:
+        field, text, word = missing, f"{missing[missing.lastindex or 0]} is required.", "missing_field"
+    if status == 500 and _CALLERS_FAULT.match(text):
+        status, word = 400, "bad_value"
+    if kind in _TOO_LONG or text.find(_TOO_LONG[1]) >= 0:
+        word = "context_length_exceeded"
     if status in (404, 405, 422, 501):
         # The deployment exists: the engine lacks what was asked of it.
         status = 400
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
-    return Refusal(status, text, word, param=_text(error.get("param")), retry_after=retry_after)
+    param = _text(error.get("param")) or (field[field.lastindex or 0] if field is not None else None)
+    return Refusal(status, text, word, param=param, retry_after=retry_after)
 
 
 def _text(value: Any) -> str | None:

@@ -14,6 +14,7 @@ MAX_EVENT = 16 * 1024 * 1024
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DATA = re.compile(rb"(?:^|\r\n|\n|\r)data:[ ]?([^\r\n]*)")
 _DELTA = re.compile(rb'"delta"\s*:\s*\{\s*')
+_TEXT = re.compile(rb'"text"\s*:\s*("(?:[^"\\]|\\.)*")')
 _ROLE_NULL = re.compile(rb'"role"\s*:\s*null')
 _ROLE = re.compile(rb'"role"\s*:')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -74,10 +75,10 @@ def whole_events(data: bytes) -> bytes:
 
 
 def with_roles(event: bytes) -> bytes:
-    """The event with ``delta.role`` in every choice."""
+    """The event with ``delta.role`` in every choice, and a ``delta`` where there is only a text."""
     starts = [match.end() for match in _DELTA.finditer(event)]
     if not starts:
-        return event
+        return with_delta(event)
     ends = [*starts[1:], len(event)]
     pieces = [event[: starts[0]]]
     for start, end in zip(starts, ends, strict=True):
@@ -119,8 +120,14 @@ def with_usage(event: bytes, usage: bytes) -> bytes:
     return event[:end] + b',"usage":' + usage + event[end:]
 
 
+def with_delta(event: bytes) -> bytes:
+    """An event of a text completion with its text as ``delta``, too, where the classic SDKs look for it."""
+    return _TEXT.sub(rb'\g<0>,"delta":{"role":"assistant","content":\g<1>}', event)
+
+
 class ClassicStream:
-    """A chat stream in the classic SDKs' shape: a role in every delta, and the usage on the last chunk.
+    """A stream in the classic SDKs' shape: a role in every delta, text as ``delta`` too, and the usage on the last
+    chunk.
 
     ``wants_usage_chunk`` keeps the extra chunk with empty choices for clients that asked for it.
     """

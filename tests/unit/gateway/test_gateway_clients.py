@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import openai
 import pytest
@@ -48,7 +48,7 @@ async def breaks(seen: Seen, peer: Peer) -> None:
 @pytest.fixture
 def llama_world(world: World) -> World:
     world.upstream.handler = llama
-    world.route(world.replica(), engine="llama_cpp", cancels_non_stream=False)
+    world.route(world.replica(), dialect="llama_cpp", cancels_non_stream=False)
     return world
 
 
@@ -93,8 +93,8 @@ async def test_together_logprobs(classic: together.AsyncTogether) -> None:
     assert logprobs is not None
     assert (logprobs.tokens, logprobs.token_logprobs) == (["Hel"], [-0.5])
     streaming = await classic.chat.completions.create(model=ENDPOINT, messages=MESSAGES, logprobs=1, stream=True)
-    shapes = [cast(Any, c.choices[0].logprobs) async for c in streaming]
-    assert {"tokens": ["Hel"], "token_logprobs": [-0.5], "top_logprobs": [{}]} in shapes
+    numbers = [c.choices[0].logprobs async for c in streaming]
+    assert -0.5 in numbers
 
 
 async def test_together_errors(llama_world: World, classic: together.AsyncTogether) -> None:

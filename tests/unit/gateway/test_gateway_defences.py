@@ -26,10 +26,12 @@ from tests.unit.gateway.fakes import (
 
 from roost.gateway.answers import Refusal
 from roost.gateway.body import MAX_DEPTH, decode, encode
+from roost.gateway.chunks import DecodedStream
 from roost.gateway.classic import adapt
 from roost.gateway.http1 import BrokenResponse, ResponseHead
 from roost.gateway.request import Kind
-from roost.gateway.shaping import Collected, LogprobsStream, Reframed
+from roost.gateway.shape import Logprobs, Shape
+from roost.gateway.shaping import Collected, Reframed, Spliced
 from roost.gateway.sse import ClassicStream
 from roost.gateway.upstream import default_tls
 
@@ -73,14 +75,14 @@ async def test_logprobs_whose_alternatives_are_no_list_have_none(world: World) -
             await peer.send(whole(json.dumps(strange).encode()))
 
     world.upstream.handler = answers
-    shape = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{}]}
     answer = await world.ask(post(LOGPROBS, headers=TOGETHER))
-    assert (answer.status, answer.json["choices"][0]["logprobs"]) == (200, shape)
+    assert (answer.status, answer.json["choices"][0]["logprobs"]["top_logprobs"]) == (200, [{}])
     streamed = await world.ask(post({**LOGPROBS, "stream": True}, headers=TOGETHER))
-    assert json.loads(streamed.events[0])["choices"][0]["logprobs"] == shape
+    choice = json.loads(streamed.events[0])["choices"][0]
+    assert (choice["logprobs"], choice["top_logprobs"]) == (-0.5, {})
 
 
-TOO_DEEP = b'{"logprobs":' + b"[" * 1010 + b"]" * 1010 + b"}"
+TOO_DEEP = b'{"choices":[],"logprobs":' + b"[" * 1010 + b"]" * 1010 + b"}"
 NONSENSE = {
     "choices": event({"choices": 5}),
     "index": event({"choices": [{"index": [], "delta": {}}]}),
@@ -89,9 +91,6 @@ NONSENSE = {
     "calls": event(delta(tool_calls=5)),
     "object": event({**delta(finish="stop"), "object": []}) + event("[DONE]"),
     "mixed": event({"choices": [{"index": 0, "delta": {}}, {"index": "1", "delta": {}}]}) + event("[DONE]"),
-    "usages": event({"choices": [{"index": 0}], "usage": {"completion_tokens": "x"}})
-    + event({"choices": [{"index": 1}], "usage": {"completion_tokens": []}})
-    + event("[DONE]"),
     "deep": b"data: " + TOO_DEEP + b"\n\n" + event(delta(finish="stop")) + event("[DONE]"),
     "surrogate": b'data: {"error":{"message":"\\ud800","code":"\\udfff","param":"\\ud800"}}\n\n',
 }
@@ -170,11 +169,14 @@ HEADS = {
 }
 
 
-@given(st.lists(ANYTHING, max_size=4), st.booleans(), st.booleans())
-def test_whatever_an_engine_says_it_is_shaped_or_broken(values: list[Any], chat: bool, streamed: bool) -> None:
+@given(st.lists(ANYTHING, max_size=4), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(Logprobs))
+def test_whatever_an_engine_says_it_is_shaped_or_broken(
+    values: list[Any], chat: bool, streamed: bool, forced: bool, logprobs: Logprobs
+) -> None:
     route = table(1, cancels_non_stream=not streamed).endpoints[0]
     adapted = adapt(dict(LOGPROBS), Kind.CHAT if chat else Kind.COMPLETIONS, route, classic=True)
-    adapted.classic_logprobs = True
+    assert not isinstance(adapted, Refusal)
+    adapted.shape = shape = Shape(chat, True, logprobs, choices=2, echoed=("a",), forced=forced)
     events = [event(json.dumps(value)) for value in values]
     collected = Collected(HEADS[streamed], adapted, chat=chat, classic=True)
     try:
@@ -184,8 +186,11 @@ def test_whatever_an_engine_says_it_is_shaped_or_broken(values: list[Any], chat:
         assert answer.body() if isinstance(answer, Refusal) else json.loads(answer[1]) is not ...
     except BrokenResponse:
         assert streamed
-    reframed = Reframed(chunked=True, splice=LogprobsStream(ClassicStream(False)))
-    sent = b"".join(reframed.feed(item) for item in events) + reframed.end()
+    reframed = Reframed(chunked=True, splice=Spliced(DecodedStream(shape), ClassicStream(False)))
+    try:
+        sent = b"".join(reframed.feed(item) for item in events) + reframed.end()
+    except BrokenResponse:
+        return
     assert sent.endswith(LAST)
 
 

@@ -94,13 +94,13 @@ async def test_requests_are_held_until_a_replica_is_ready(world: World) -> None:
     world.route(state="STARTING")
     clients = [await world.connect() for _ in range(3)]
     for n, client in enumerate(clients):
-        await client.send(post({"model": ENDPOINT, "n": n}))
+        await client.send(post({"model": ENDPOINT, "x": n}))
         await until(lambda count=n + 1: world.gateway.books.report()["held"][ENDPOINT] == count)  # type: ignore[misc]
     world.route(world.replica())
     for client in clients:
         assert (await client.answer()).status == 200
     assert world.gateway.books.report()["held"] == {ENDPOINT: 0}
-    assert sorted(seen.json["n"] for seen in world.upstream.seen) == [0, 1, 2]
+    assert sorted(seen.json["x"] for seen in world.upstream.seen) == [0, 1, 2]
 
 
 async def test_held_requests_end_when_the_endpoint_stops_or_goes(world: World) -> None:

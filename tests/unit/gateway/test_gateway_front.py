@@ -98,8 +98,12 @@ async def test_aliases_of_a_path(world: World, path: str) -> None:
     assert world.upstream.seen[0].target == "/v1/chat/completions"
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/v1/rerank"])
+OTHERS = {"/v1/completions": "language", "/v1/embeddings": "embedding", "/v1/rerank": "rerank"}
+
+
+@pytest.mark.parametrize("path", OTHERS)
 async def test_other_kinds_of_inference(world: World, path: str) -> None:
+    world.route(world.replica(), type=OTHERS[path])
     assert (await world.ask(post(path=path + "?x=1"))).status == 200
     assert world.upstream.seen[0].target == path
 
@@ -252,14 +256,14 @@ async def test_http_1_0(world: World) -> None:
 
 async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
     client = await world.connect()
-    many = b"".join(post({"model": "endpoint-1", "n": n}, headers={"x-request-id": f"r{n}"}) + GET for n in range(300))
+    many = b"".join(post({"model": "endpoint-1", "x": n}, headers={"x-request-id": f"r{n}"}) + GET for n in range(300))
     sending = asyncio.ensure_future(client.send(many))
     for n in range(300):
         answer = await client.answer()
         assert (answer.status, answer.headers["x-request-id"]) == (200, f"r{n}")
         assert (await client.answer()).json == {"status": "ok"}
     await sending
-    assert [seen.json["n"] for seen in world.upstream.seen] == list(range(300))
+    assert [seen.json["x"] for seen in world.upstream.seen] == list(range(300))
 
 
 @settings(max_examples=25, deadline=None)

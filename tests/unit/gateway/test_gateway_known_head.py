@@ -154,10 +154,10 @@ async def test_each_request_goes_upstream_with_its_own_body_and_id(world: World)
     client = await warm(world)
     ids = set()
     for number in (1, 20, 300):
-        answer = await client.ask(post({"model": ENDPOINT, "n": number}))
+        answer = await client.ask(post({"model": ENDPOINT, "x": number}))
         assert answer.status == 200
         ids.add(answer.headers["x-request-id"])
-        assert world.upstream.seen[-1].json["n"] == number
+        assert world.upstream.seen[-1].json["x"] == number
     assert len(ids) == 3
 
 
@@ -183,25 +183,25 @@ async def test_a_key_that_expires_is_refused_although_its_head_is_known(world: W
 
 async def test_a_body_in_pieces_and_pipelined_requests_after_a_known_head(world: World) -> None:
     client = await warm(world)
-    whole = post({"model": ENDPOINT, "n": 4})
+    whole = post({"model": ENDPOINT, "x": 4})
     await client.send(whole[:-3])
     await asyncio.sleep(0)
     assert (await client.ask(whole[-3:])).status == 200
     await client.send(whole * 3)
     for _ in range(3):
         assert (await client.answer()).status == 200
-    assert [seen.json.get("n") for seen in world.upstream.seen] == [None, None, 4, 4, 4, 4]
+    assert [seen.json.get("x") for seen in world.upstream.seen] == [None, None, 4, 4, 4, 4]
 
 
 async def test_a_known_head_waits_for_its_turn(world: World) -> None:
     client = await warm(world)
     world.route(world.replica(draining=True))
-    await client.send(post({"model": ENDPOINT, "n": 1}))
-    await client.send(post({"model": ENDPOINT, "n": 2}))
+    await client.send(post({"model": ENDPOINT, "x": 1}))
+    await client.send(post({"model": ENDPOINT, "x": 2}))
     world.route(world.replica())
     for _ in range(2):
         assert (await client.answer()).status == 200
-    assert [seen.json.get("n") for seen in world.upstream.seen] == [None, None, 1, 2]
+    assert [seen.json.get("x") for seen in world.upstream.seen] == [None, None, 1, 2]
 
 
 @pytest.mark.parametrize("data", [b"\0", b"POST", OTHER_HEADS["signed length"], OTHER_HEADS["grouped length"]])
@@ -215,5 +215,5 @@ async def test_a_malformed_request_after_a_known_head_ends_the_connection(world:
 @pytest.mark.parametrize("world", [{"max_body_bytes": 40}], indirect=True)
 async def test_a_body_over_the_limit_is_refused_although_its_head_is_known(world: World) -> None:
     client = await warm(world)
-    answer = await client.ask(post({"model": ENDPOINT, "n": "x" * 40}))
+    answer = await client.ask(post({"model": ENDPOINT, "x": "x" * 40}))
     assert answer.status == 413

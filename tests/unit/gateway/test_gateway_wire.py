@@ -13,7 +13,7 @@ from tests.unit.gateway.fakes import CHAT, USAGE, USAGE_CHUNK, delta, event
 from roost.domain.routing import RouteEndpoint
 from roost.gateway.aggregate import Aggregator
 from roost.gateway.body import decode, encode
-from roost.gateway.classic import adapt, classic_logprobs
+from roost.gateway.classic import Adapted, adapt
 from roost.gateway.http1 import (
     LAST_CHUNK,
     MAX_HELD_CHUNK,
@@ -26,6 +26,7 @@ from roost.gateway.http1 import (
     chunk,
 )
 from roost.gateway.request import Kind
+from roost.gateway.shape import Logprobs, classic_logprobs
 from roost.gateway.sse import ClassicStream, Splitter, data_of, usage_of, with_roles, with_usage
 from roost.gateway.upstream import parse_address
 
@@ -171,8 +172,8 @@ def test_splitting_loses_nothing(data: bytes, cuts: list[int]) -> None:
     assert b"".join(events) + splitter.rest() == data
 
 
-def aggregate(*chunks: Any, chat: bool = True) -> dict[str, Any]:
-    aggregator = Aggregator(chat=chat)
+def aggregate(*chunks: Any, chat: bool = True, choices: int = 1, per_prompt: int = 1) -> dict[str, Any]:
+    aggregator = Aggregator(chat=chat, choices=choices, per_prompt=per_prompt)
     for item in chunks:
         aggregator.add(item)
     assert aggregator.finished()
@@ -222,10 +223,13 @@ def test_several_choices_each_with_its_logprobs_and_usage() -> None:
         return chunk
 
     answer = aggregate(
+        None,
         part(1, "b"),
         part(0, "a"),
         part(0, "c", "stop", usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}),
         part(1, "d", "length", usage={"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}),
+        choices=2,
+        per_prompt=2,
     )
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["ac", "bd"]
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["stop", "length"]
@@ -262,31 +266,45 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Kind, bool, dict[str, Any
     "bool logprobs": ({"model": "e", "logprobs": True}, {}, Kind.CHAT, False, {}),
     "completions' own logprobs": ({"model": "e", "logprobs": 2}, {}, Kind.COMPLETIONS, False, {}),
     "repetition": (
-        {"model": "e", "repetition_penalty": 1.1}, {"engine": "llama_cpp"}, Kind.CHAT, False, {"repeat_penalty": 1.1},
+        {"model": "e", "repetition_penalty": 1.1}, {"dialect": "llama_cpp"}, Kind.CHAT, False, {"repeat_penalty": 1.1},
     ),
 }  # fmt: skip
+
+
+def adapted(body: dict[str, Any], kind: Kind, route: RouteEndpoint, *, classic: bool = False) -> Adapted:
+    got = adapt(body, kind, route, classic=classic)
+    assert isinstance(got, Adapted)
+    return got
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_how_requests_go_upstream(name: str) -> None:
     body, changes, kind, classic, added = CASES[name]
     before = json.dumps(body)
-    adapted = adapt(body, kind, endpoint(**changes), classic=classic)
-    assert adapted.body == {**body, **added}
-    assert adapted.changed == bool(added)
+    got = adapted(body, kind, endpoint(**changes), classic=classic)
+    assert got.body == {**body, **added}
+    assert got.changed == bool(added)
     assert json.dumps(body) == before
 
 
 def test_integer_logprobs_of_llama_completions_are_put_in_shape() -> None:
     body = {"model": "e", "logprobs": 1}
-    assert adapt(body, Kind.COMPLETIONS, endpoint(engine="llama_cpp"), classic=False).classic_logprobs
-    assert not adapt(body, Kind.COMPLETIONS, endpoint(), classic=False).classic_logprobs
+    llama = adapted(body, Kind.COMPLETIONS, endpoint(dialect="llama_cpp"))
+    assert llama.shape is not None
+    assert llama.shape.logprobs is Logprobs.CLASSIC
+    assert adapted(body, Kind.COMPLETIONS, endpoint()).shape is None
 
 
 def test_classic_logprobs() -> None:
     top = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -2.0}]
-    got = classic_logprobs({"content": [{"token": "a", "logprob": -0.1, "top_logprobs": top}]})
-    assert got == {"tokens": ["a"], "token_logprobs": [-0.1], "top_logprobs": [{"a": -0.1, "b": -2.0}]}
+    items = [{"id": 7, "token": "a", "logprob": -0.1, "top_logprobs": top}, {"token": " bc", "logprob": -1.0}]
+    assert classic_logprobs(items, 5) == {
+        "tokens": ["a", " bc"],
+        "token_ids": [7, None],
+        "token_logprobs": [-0.1, -1.0],
+        "top_logprobs": [{"a": -0.1, "b": -2.0}, {}],
+        "text_offset": [5, 6],
+    }
 
 
 JSON = st.recursive(

@@ -1,0 +1,232 @@
+"""What parameters of inference may hold: the mistakes that engines would answer with a 500, with nonsense, or not at
+all. Pure.
+
+Called by the gateway for every request, before ``classic.adapt``. What is not named here is the engine's to judge; it
+must never refuse what an engine does well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from roost.domain.routing import RouteEndpoint
+from roost.gateway.answers import Refusal
+from roost.gateway.request import CHAT, COMPLETIONS, Kind
+
+MOST_LOGPROBS = 20
+MOST_CHOICES = 128
+
+
+class Rule(NamedTuple):
+    """``holds`` tells whether a value will do; ``takes`` says in words what would."""
+
+    holds: Callable[[Any], bool]
+    takes: str
+
+
+def _number(least: float, most: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and least <= value <= most
+
+
+def _whole(least: float, most: float = float("inf")) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        is_whole = type(value) is int or (type(value) is float and value.is_integer())
+        return is_whole and least <= value <= most
+
+    return holds
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+def _one_of(*words: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in words
+
+
+def _list_of(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(isinstance(each, kind) for each in value)
+
+
+def _is_token(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def is_tokens(value: Any) -> bool:
+    """Whether it is a prompt as token numbers."""
+    return isinstance(value, list) and bool(value) and all(_is_token(each) for each in value)
+
+
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, str) or is_tokens(value):
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(p, str) or is_tokens(p) for p in value)
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _are_messages(value: Any) -> bool:
+    return _list_of(dict)(value) and all(isinstance(message.get("role"), str) for message in value)
+
+
+def _are_tools(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(tool, dict) and function_name(tool) for tool in value)
+
+
+def function_name(tool: Mapping[str, Any]) -> str | None:
+    """The name in ``{"type": "function", "function": {"name": …}}``; None when it is something else."""
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if tool.get("type") == "function" and isinstance(name, str) and name else None
+
+
+def _is_format(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        return False
+    return value["type"] != "json_schema" or schema_of(value) is not None
+
+
+def schema_of(response_format: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The schema in a ``response_format``, wherever clients put it; None when there is none."""
+    inner = response_format.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    schema = response_format.get("schema") if schema is None else schema
+    return schema if isinstance(schema, dict) else None
+
+
+def _are_biases(value: Any) -> bool:
+    return isinstance(value, dict) and all(_number(-100, 100)(bias) for bias in value.values())
+
+
+_POSITIVE = Rule(_whole(1), "a whole number from 1")
+_PENALTY = Rule(_number(-2, 2), "a number from -2 to 2")
+_SHARE = Rule(_number(0, 1), "a number from 0 to 1")
+_SWITCH = Rule(_is(bool), "true or false")
+
+SAMPLING = {
+    "temperature": Rule(_number(0), "a number from 0"),
+    "top_p": _SHARE,
+    "min_p": _SHARE,
+    "top_k": Rule(_whole(-1), "a whole number from -1"),
+    "repetition_penalty": Rule(lambda value: _number(0)(value) and value > 0, "a number above 0"),
+    "presence_penalty": _PENALTY,
+    "frequency_penalty": _PENALTY,
+    "n": Rule(_whole(1, MOST_CHOICES), f"a whole number from 1 to {MOST_CHOICES}"),
+    "max_tokens": _POSITIVE,
+    "max_completion_tokens": _POSITIVE,
+    "seed": Rule(_whole(float("-inf")), "a whole number"),
+    "stop": Rule(_is_stop, "a string or a list of strings"),
+    "stream": _SWITCH,
+    "stream_options": Rule(_is(dict), "an object"),
+    "logprobs": Rule(
+        lambda value: isinstance(value, bool) or _whole(0, MOST_LOGPROBS)(value),
+        f"true, false, or a whole number from 0 to {MOST_LOGPROBS}",
+    ),
+    "logit_bias": Rule(_are_biases, "an object of numbers from -100 to 100"),
+    "echo": _SWITCH,
+    "context_length_exceeded_behavior": Rule(_one_of("error", "truncate"), "error or truncate"),
+}  # fmt: skip
+RULES: dict[Kind, dict[str, Rule]] = {
+    Kind.CHAT: {
+        **SAMPLING,
+        "messages": Rule(_are_messages, "a list of at least one message, each an object with a role"),
+        "top_logprobs": Rule(_whole(0, MOST_LOGPROBS), f"a whole number from 0 to {MOST_LOGPROBS}"),
+        "tools": Rule(_are_tools, 'a list of {"type": "function", "function": {"name": …}}'),
+        "tool_choice": Rule(_is(str, dict), "none, auto, required or a function's name in an object"),
+        "response_format": Rule(_is_format, "an object with a type; one of type json_schema needs a schema"),
+    },
+    Kind.COMPLETIONS: {
+        **SAMPLING,
+        "prompt": Rule(_is_prompt, "a string, a list of token numbers, or a list of those"),
+    },
+    Kind.EMBEDDINGS: {
+        "input": Rule(_is_prompt, "a string, a list of token numbers, or a list of those"),
+        "encoding_format": Rule(_one_of("float", "base64"), "float or base64"),
+        "dimensions": _POSITIVE,
+    },
+    Kind.RERANK: {
+        "query": Rule(lambda value: isinstance(value, str) and bool(value), "a string that is not empty"),
+        "documents": Rule(_list_of((str, dict)), "a list of at least one string or object"),
+        "top_n": _POSITIVE,
+        "return_documents": _SWITCH,
+        "rank_fields": Rule(_list_of(str), "a list of strings"),
+    },
+}
+_SERVED = {"embedding": Kind.EMBEDDINGS, "rerank": Kind.RERANK}
+_SAYS = {
+    Kind.CHAT: "chat or completions",
+    Kind.COMPLETIONS: "chat or completions",
+    Kind.EMBEDDINGS: "embeddings",
+    Kind.RERANK: "reranking",
+}
+
+
+def refusal(body: Mapping[str, Any], kind: Kind, endpoint: RouteEndpoint) -> Refusal | None:
+    """Why ``body`` cannot be sent to ``endpoint``; None when it can. A parameter of null is one that is not there."""
+    served = _SERVED.get(endpoint.type, CHAT)
+    if served is not kind and (served is not CHAT or kind is not COMPLETIONS):
+        return _other_operation(kind, served)
+    rules = RULES[kind]
+    for name, value in body.items():
+        rule = rules.get(name)
+        if rule is not None and value is not None and not rule.holds(value):
+            return Refusal(400, f"{name} must be {rule.takes}.", "bad_value", param=name)
+    if kind is CHAT and body.get("tool_choice") is not None:
+        unknown = _tool_choice(body)
+        if unknown is not None:
+            return unknown
+    if not endpoint.logprobs and wants_logprobs(body):
+        return _UNTRUE
+    return _too_long(body, endpoint) if "context_length_exceeded_behavior" in body else None
+
+
+def wants_logprobs(body: Mapping[str, Any]) -> bool:
+    """Whether log probabilities are asked for."""
+    return bool(body.get("logprobs") or body.get("top_logprobs"))
+
+
+_UNTRUE = Refusal(
+    400,
+    "Log probabilities are not available while this deployment decodes speculatively; create it with "
+    "disable_speculative_decoding (`roost endpoints create --no-speculative-decoding`) to have them.",
+    "logprobs_unavailable",
+    param="logprobs",
+    should_retry=False,
+)
+
+
+def _other_operation(kind: Kind, served: Kind) -> Refusal:
+    message = f"This deployment does not offer {_SAYS[kind]}; it serves {_SAYS[served]}."
+    return Refusal(400, message, "unsupported_operation", param="model", should_retry=False)
+
+
+def _tool_choice(body: Mapping[str, Any]) -> Refusal | None:
+    choice, tools = body["tool_choice"], body.get("tools") or []
+    if isinstance(choice, str):
+        if choice not in ("none", "auto", "required"):
+            takes = RULES[Kind.CHAT]["tool_choice"].takes
+            return Refusal(400, f"tool_choice must be {takes}.", "bad_value", param="tool_choice")
+        if choice != "required" or tools:
+            return None
+        return Refusal(400, "tool_choice is required, but there are no tools.", "bad_value", param="tool_choice")
+    name = function_name(choice)
+    if name is not None and name in {function_name(tool) for tool in tools}:
+        return None
+    return Refusal(400, "tool_choice must name one of the functions in tools.", "bad_value", param="tool_choice")
+
+
+def _too_long(body: Mapping[str, Any], endpoint: RouteEndpoint) -> Refusal | None:
+    most = endpoint.context_length
+    if body["context_length_exceeded_behavior"] != "error" or most is None:
+        return None
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (body.get(name) or 0) > most:
+            message = (
+                f"{name} exceeds the context length of {most} tokens; ask for fewer, or send "
+                'context_length_exceeded_behavior "truncate".'
+            )
+            return Refusal(400, message, "context_length_exceeded", param=name)
+    return None
