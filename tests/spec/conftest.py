@@ -127,7 +127,7 @@ def _swept(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def stopped(stage: Stage) -> dict[str, Any]:
     """A new endpoint that does not run."""
-    return stage.made(display_name="Before")
+    return stage.settled(display_name="Before")
 
 
 @pytest.fixture(scope="session")

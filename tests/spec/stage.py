@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.e2e.server import Server
+from tests.e2e.server import Server, until
 from tests.spec.published import ENVIRONMENT
 
 SCALE = {"min_replicas": 1, "max_replicas": 1}
@@ -74,6 +74,14 @@ class Stage:
         assert answer.status_code == 200, answer.text
         made: dict[str, Any] = answer.json()
         return made
+
+    def settled(self, **fields: Any) -> dict[str, Any]:
+        """A new endpoint that does not run and of which control has taken note, so that nothing of it changes."""
+        made = self.made(**fields, state="STOPPED")
+        shown: dict[str, Any] = until(
+            "control has seen it", lambda: (e := self.server.endpoint(made["id"]))["state_reason"] and e
+        )
+        return shown
 
     def listed(self) -> list[dict[str, Any]]:
         """All endpoints, newest first."""

@@ -231,12 +231,11 @@ def _error(stage: Stage) -> None:
 
 def _updated(field: str, value: Any, wrong: Any) -> Check:
     def check(stage: Stage) -> None:
-        made = stage.made()
-        before = stage.server.endpoint(made["id"])
+        made = stage.settled()
         answer = stage.ask("PATCH", f"/endpoints/{made['id']}", json={field: wrong})
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["param"].split(".")[0] == field
-        assert stage.server.endpoint(made["id"]) == before
+        assert stage.server.endpoint(made["id"]) == made
         assert stage.ask("PATCH", f"/endpoints/{made['id']}", json={field: value}).status_code == 200
         until(f"{field} is {value}", lambda: stage.server.endpoint(made["id"])[field] in (value, "STARTED"))
 
