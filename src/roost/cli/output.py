@@ -79,6 +79,19 @@ class Output:
             typer.echo(f"{label + ':' if label else '':<{width}}{printable(value)}")
 
 
+class Aside(Output):
+    """All that a command says to people goes to stderr, since what it prints is for a program."""
+
+    def line(self, text: str) -> None:
+        """Print one line, beside the result."""
+        self.note(text)
+
+    def raw(self, text: str) -> None:
+        """Print text as it comes, beside the result."""
+        sys.stderr.write(printable(text, keep="\n\t"))
+        sys.stderr.flush()
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with columns two blanks apart, without blanks at the end."""
     cells = [[printable(cell) for cell in row] for row in rows]

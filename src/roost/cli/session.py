@@ -34,6 +34,7 @@ Home = Annotated[
     typer.Option("--home", metavar="DIR", help="Talk to the server of this home.  [env: ROOST_HOME; default ~/.roost]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's own JSON.")]
+JsonResult = Annotated[bool, typer.Option("--json", help="Print the result as JSON; the rest goes to stderr.")]
 
 _CONNECTION = {"base_url": BaseUrl, "api_key": ApiKey, "home": Home}
 

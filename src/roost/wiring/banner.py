@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,3 +59,23 @@ def banner(welcome: Welcome) -> str:
         "Ctrl-C finishes the requests in flight and stops everything; Ctrl-C again stops at once.",
     ]
     return "\n".join(lines)
+
+
+def ready_line(welcome: Welcome, *, pid: int, home: Path) -> str:
+    """The same for a program, as one line of JSON. It names the file that holds the key and never the key itself,
+    since what a service prints ends up in logs."""
+    return json.dumps(
+        {
+            "ready": True,
+            "version": welcome.version,
+            "base_url": f"{welcome.origin}/v1",
+            "pid": pid,
+            "home": str(home),
+            "credentials": str(welcome.credentials),
+            "key_is_new": welcome.api_key is not None,
+            "logs": str(welcome.logs),
+            "note": welcome.note,
+            "sandbox": welcome.sandbox,
+        },
+        ensure_ascii=False,
+    )

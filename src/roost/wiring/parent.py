@@ -21,7 +21,7 @@ from roost._version import __version__
 from roost.config import Settings, known_home
 from roost.domain.errors import InvalidSettings
 from roost.wiring import home, instance, left_replicas, logfiles
-from roost.wiring.banner import Welcome, banner
+from roost.wiring.banner import Welcome, banner, ready_line
 from roost.wiring.child import Child, ChildSpec, StartFailed
 from roost.wiring.leftovers import Leftovers
 from roost.wiring.listen import origin
@@ -49,13 +49,14 @@ class Commands:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What belongs to one run of ``roost serve`` and not to the settings. ``verbose``: children log to the terminal.
-    ``new_key``: make a new admin key. ``slack_s``: what a child may take on top of its deadlines before it is killed,
-    and the deadline of a stop at once. ``rotate_every_s``: how often the logs' sizes are looked at. ``say`` and
-    ``show`` take lines for standard error and standard output."""
+    ``new_key``: make a new admin key. ``json``: one line of JSON instead of the banner. ``slack_s``: what a child may
+    take on top of its deadlines before it is killed, and the deadline of a stop at once. ``rotate_every_s``: how often
+    the logs' sizes are looked at. ``say`` and ``show`` take lines for standard error and standard output."""
 
     keep_replicas: bool = False
     verbose: bool = False
     new_key: bool = False
+    json: bool = False
     slack_s: float = 15.0
     rotate_every_s: float = 60.0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
@@ -228,7 +229,10 @@ class Parent:
             home=settings.home if settings.sandbox and settings.home != known_home() else None,
             sandbox=settings.sandbox,
         )
-        self._options.show(banner(welcome))
+        if self._options.json:
+            self._options.show(ready_line(welcome, pid=os.getpid(), home=settings.home))
+        else:
+            self._options.show(banner(welcome))
 
     async def _end(self, control: Child, gateways: Sequence[Child]) -> None:
         """End the control plane, then the gateways: requests in flight need them until the replicas are drained."""

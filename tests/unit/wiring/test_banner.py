@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
-from roost.wiring.banner import Welcome, banner
+from roost.wiring.banner import Welcome, banner, ready_line
 
 WELCOME = Welcome("1.2.3", "http://127.0.0.1:8080", Path("/h/credentials.json"), Path("/h/logs"), "2x_cpu")
 
@@ -40,3 +41,21 @@ def test_a_sandbox_says_what_is_not_real() -> None:
     assert "\n  export ROOST_HOME='/a b/sandbox'\n" in text
     assert "export" not in banner(replace(WELCOME, sandbox=True))
     assert "sandbox" not in banner(WELCOME).lower()
+
+
+def test_for_programs_it_is_one_line_that_never_holds_the_key() -> None:
+    text = ready_line(replace(WELCOME, api_key="roost-secret", note="Care."), pid=7, home=Path("/h"))
+    assert "\n" not in text
+    assert "roost-secret" not in text
+    assert json.loads(text) == {
+        "ready": True,
+        "version": "1.2.3",
+        "base_url": "http://127.0.0.1:8080/v1",
+        "pid": 7,
+        "home": "/h",
+        "credentials": "/h/credentials.json",
+        "key_is_new": True,
+        "logs": "/h/logs",
+        "note": "Care.",
+        "sandbox": False,
+    }

@@ -15,13 +15,14 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.cli.commands.chat import Answer, summary
+from roost.cli.commands.chat import Answer, document, summary
 from roost.cli.failure import CommandFailed, Interrupted
-from roost.cli.output import Output
+from roost.cli.output import Aside, Output
+from roost.cli.session import JsonResult
 from roost.cli.wait import condition, failure_lines
 
 if TYPE_CHECKING:
@@ -42,17 +43,22 @@ def demo(
         bool, typer.Option("--keep-home", help="Keep the temporary home: database, logs, credentials.")
     ] = False,
     port: Annotated[int, typer.Option(metavar="N", help="Port of the server; 0 for any free one.")] = 0,
+    json: JsonResult = False,
 ) -> None:
     """See an endpoint come up and answer: a server in a temporary home, a small model, two questions."""
-    out = Output()
+    out = Aside() if json else Output()
     home = Path(tempfile.mkdtemp(prefix="roost-demo-"))
+    story = Demo(out, home, port)
     try:
-        Demo(out, home, port).run()
+        story.run()
     finally:
         if keep_home:
             out.line(f"Kept: {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
+    if json:
+        out.json({"ok": True, "model": MODEL, "seconds": round(time.monotonic() - story.began, 2), **story.told})
+        return
     for line in next_steps():
         out.line(line)
 
@@ -80,6 +86,8 @@ class Demo:
     home: Path
     port: int
     began: float = field(default_factory=time.monotonic)
+    told: dict[str, Any] = field(default_factory=lambda: {"hardware": None, "start_s": None, "answers": []})
+    """What ``--json`` prints of it."""
 
     def run(self) -> None:
         """The whole story. Raises ``CommandFailed`` with the cause and the end of the logs."""
@@ -160,6 +168,7 @@ class Demo:
         endpoint = client.endpoints.create(
             model=MODEL, hardware=hardware, autoscaling={"min_replicas": 1, "max_replicas": 1}
         )
+        self.told["hardware"] = hardware
         self.tell(f"created {endpoint.name} on {hardware}")
         return endpoint
 
@@ -169,8 +178,11 @@ class Demo:
         def tell(seen: Endpoint) -> None:
             self.tell(condition(seen))
 
+        began = time.monotonic()
         try:
-            return client.endpoints.wait(endpoint.id, timeout=LIMIT_S, poll=POLL_S, on_change=tell)
+            started = client.endpoints.wait(endpoint.id, timeout=LIMIT_S, poll=POLL_S, on_change=tell)
+            self.told["start_s"] = round(time.monotonic() - began, 2)
+            return started
         except WaitFailed as error:
             last = error.endpoint
             raise CommandFailed(
@@ -189,6 +201,7 @@ class Demo:
                 self.out.raw(chunk.text.replace("\n", "\n  "))
         self.out.line("")
         self.out.line(f"  [{summary(answer)}]")
+        self.told["answers"].append({"question": question, **document(answer)})
         if not answer.text.strip():
             raise CommandFailed("The model answered with no text.", lines=self.log_lines())
 

@@ -47,6 +47,9 @@ def serve(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Write logs to the terminal instead of files (for containers).")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON once it serves, without the key, instead of text.")
+    ] = False,
 ) -> None:
     """Run a server: API, gateway and replicas on this machine.
 
@@ -65,7 +68,9 @@ def serve(
         log_level=log_level,
         sandbox=sandbox,
     )
-    options = parent.Options(keep_replicas=keep_replicas, verbose=verbose, new_key=new_key, say=_say, show=_show)
+    options = parent.Options(
+        keep_replicas=keep_replicas, verbose=verbose, new_key=new_key, json=json, say=_say, show=_show
+    )
     raise typer.Exit(parent.serve(settings, options))
 
 

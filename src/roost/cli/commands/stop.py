@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from roost.cli.failure import CommandFailed, Interrupted
-from roost.cli.output import Output
+from roost.cli.output import Aside, Output
+from roost.cli.session import JsonResult
 from roost.wiring.pids import Process
 
 
@@ -24,6 +25,7 @@ def stop(
         bool, typer.Option("--keep-replicas", help="Leave replicas running; the next server adopts them.")
     ] = False,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for requests in flight.")] = False,
+    json: JsonResult = False,
 ) -> None:
     """Stop the server: requests in flight finish first, then its replicas end. Endpoints keep their desired state.
 
@@ -34,22 +36,28 @@ def stop(
 
     if keep_replicas and now:
         raise CommandFailed("--now ends replicas, --keep-replicas leaves them: give one of the two.")
+    out = Aside() if json else Output()
     place = known_home(home)
     process = instance.running(Settings(home=place))
     if process is None:
-        end_left(place, Output(), keep_replicas=keep_replicas, now=now)
+        ended = end_left(place, out, keep_replicas=keep_replicas, now=now)
+        if json:
+            out.json({"stopped": True, "pid": None, "ended_replicas": ended, "left_replicas": []})
         return
     with process:
         process.send(signal_for(keep_replicas=keep_replicas, now=now))
-        Waiting(process, Output(), time.monotonic).until_gone()
-    if not keep_replicas and (left := left_replicas.running(place)):
+        Waiting(process, out, time.monotonic).until_gone()
+    left = list(left_replicas.running(place))
+    if json:
+        out.json({"stopped": True, "pid": process.pid, "ended_replicas": [], "left_replicas": left})
+    if not keep_replicas and left:
         # Either it was started with --keep-replicas, or it could not end them, which it said where it was started.
-        Output().note(f"The server left {left_replicas.counted(len(left))} running; `roost stop` again ends that.")
+        out.note(f"The server left {left_replicas.counted(len(left))} running; `roost stop` again ends that.")
 
 
-def end_left(place: Path, out: Output, *, keep_replicas: bool, now: bool) -> None:
-    """End the replicas that a server which is gone left running in ``place``. Raises ``CommandFailed`` when there are
-    none, or when some do not end, or when they are to be kept."""
+def end_left(place: Path, out: Output, *, keep_replicas: bool, now: bool) -> list[str]:
+    """End the replicas that a server which is gone left running in ``place``; their ids. Raises ``CommandFailed`` when
+    there are none, or when some do not end, or when they are to be kept."""
     from roost.wiring import left_replicas
 
     none = f"No server is running from {place}"
@@ -68,6 +76,7 @@ def end_left(place: Path, out: Output, *, keep_replicas: bool, now: bool) -> Non
     if still:
         raise CommandFailed(f"{left_replicas.counted(len(still))} did not end: {', '.join(still)}.")
     out.line(f"Ended {count}: {', '.join(left)}.")
+    return list(left)
 
 
 def signal_for(*, keep_replicas: bool, now: bool) -> signal.Signals:
