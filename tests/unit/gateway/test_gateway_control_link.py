@@ -32,6 +32,7 @@ from tests.unit.gateway.fakes import (
 )
 
 from roost.config import Settings
+from roost.domain.creation import Delivery
 from roost.domain.routing import RouteReplica, RoutingTable
 from roost.gateway.control_link import Link, RoutesFile
 
@@ -44,12 +45,16 @@ class FakeControl:
         self.first: list[bytes] = []
         self.watches: list[Peer] = []
         self.reports: list[dict[str, Any]] = []
+        self.news: list[dict[str, str]] = []
         self.identity = ""
 
     async def _answer(self, seen: Seen, peer: Peer) -> None:
         if seen.method == "POST":
-            assert seen.target == "/internal/v1/report"
-            self.reports.append(seen.json)
+            if seen.target == "/internal/v1/deliveries":
+                self.news += seen.json["deliveries"]
+            else:
+                assert seen.target == "/internal/v1/report"
+                self.reports.append(seen.json)
             await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
             return
         self.identity = seen.target.partition("gateway=")[2].partition("&")[0]
@@ -125,6 +130,20 @@ async def test_tables_are_applied_reported_and_kept(world: World) -> None:
     found = RoutesFile(path).load()
     assert found is not None
     assert found[0] == table(5, world.replica())
+
+
+async def test_news_of_answers_is_told_in_order_also_after_the_control_plane_was_away(world: World) -> None:
+    async with linked(world) as (control, link):
+        link.tell("a", Delivery.ACKNOWLEDGED)
+        await until(lambda: len(control.news) == 1)
+        await control.server.stop()
+        link.tell("a", Delivery.LOST)
+        await until(lambda: not link.connected)
+        link.tell("b", Delivery.DELIVERED)
+        await control.server.start()
+        await until(lambda: len(control.news) >= 3)
+        told = [(item["answer"], item["delivery"]) for item in control.news]
+        assert told == [("a", "acknowledged"), ("a", "lost"), ("b", "delivered")]
 
 
 async def test_only_newer_tables_replace_and_unknown_messages_are_kept_away(world: World) -> None:
