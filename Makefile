@@ -2,10 +2,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The API reference, where there is a copy beside the project; else the project's own page of the same calls.
+REFERENCE ?= $(or $(wildcard ../shared/spec/api-reference.md),docs/reference/calls.md)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fmt openapi bench bench-gateway bench-coldstart lock clean
+.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -16,8 +18,16 @@ demo: .venv/.run ## a server, a small model, two questions; cleans up after itse
 serve: .venv/.run ## run a server in this terminal
 	$(BIN)/roost serve
 
-test: .venv/.dev ## all tests
+test: .venv/.dev ## all tests but those of test-spec
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-spec: .venv/.dev ## the published clients, unchanged, against a sandbox (needs node, npm and curl)
+	$(BIN)/python -m tests.spec.published
+	$(BIN)/pytest tests/spec -n 2 --dist loadfile --reference $(REFERENCE) $(ARGS)
+
+compatibility: .venv/.dev ## write docs/reference/compatibility.md from what the published clients do
+	$(BIN)/python -m tests.spec.published
+	$(BIN)/pytest tests/spec/test_clients.py -n 2 --write-table $(ARGS)
 
 check: .venv/.dev ## lint, format, types, layers, architecture
 	$(BIN)/ruff check
