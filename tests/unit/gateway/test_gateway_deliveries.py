@@ -43,11 +43,13 @@ def news(world: World) -> News:
 
 
 @asynccontextmanager
-async def unread(world: World, data: bytes) -> AsyncIterator[socket.socket]:
-    """A connection on which a request was sent and nothing is read, however much comes."""
+async def unread(world: World, data: bytes, room: int | None = None) -> AsyncIterator[socket.socket]:
+    """A connection on which a request was sent and nothing is read; ``room`` is what the kernel takes, in bytes."""
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
+        if room is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         await loop.sock_connect(sock, ("127.0.0.1", world.port))
         await loop.sock_sendall(sock, data)
         yield sock
@@ -95,16 +97,14 @@ async def test_a_client_that_is_gone_before_the_answer(world: World, news: News)
 
 
 async def test_an_answer_that_does_not_fit_the_client_s_machine_is_not_acknowledged(world: World, news: News) -> None:
-    body = b"x" * 32_000_000
-    sent = asyncio.Event()
+    body = b"x" * 60_000
 
     async def large(seen: Seen, peer: Peer) -> None:
         await peer.send(whole(body))
-        sent.set()
 
     world.control.handler = large
-    async with unread(world, CREATE) as sock:
-        await until(lambda: any(front.full for front in world.gateway.fronts))
+    async with unread(world, CREATE, room=2048) as sock:
+        await until(lambda: any(front.delivery is not None for front in world.gateway.fronts))
         assert news.told == []
         reader, writer = await asyncio.open_connection(sock=sock.dup())
         await reader.readuntil(b"\r\n\r\n")
