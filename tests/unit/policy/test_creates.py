@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_what_is_being_made_is_waited_for_without_limit() -> None:
 
 
 @pytest.mark.parametrize("over", [{"key_id": "key-2"}, {"fingerprint": "other"}, {"idempotency_key": "n"}])
-def test_only_the_same_key_and_body_without_a_name(over: dict[str, str]) -> None:
+def test_only_the_same_key_and_body_without_a_name(over: dict[str, Any]) -> None:
     assert decide(wish(**over), make_creation(delivery=Delivery.LOST)) is Make
     assert decide(wish(), make_creation(delivery=Delivery.LOST, **over)) is Make
 
