@@ -20,7 +20,7 @@ SECOND = timedelta(seconds=1)
 LATE = START + timedelta(minutes=1)
 
 
-def wish(attempt: int = 1, **over: str) -> Wish:
+def wish(attempt: int = 1, **over: Any) -> Wish:
     return replace(make_creation(9, attempt=attempt).wish, **over)
 
 
