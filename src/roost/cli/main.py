@@ -18,6 +18,7 @@ class _Root(RoostGroup):
     lazy = {
         "serve": LazyCommand("roost.cli.commands.serve", "serve", "Run a server on this machine."),
         "stop": LazyCommand("roost.cli.commands.stop", "stop", "Stop the server of a home."),
+        "doctor": LazyCommand("roost.cli.commands.doctor", "doctor", "What this machine lacks, and what to do."),
         "demo": LazyCommand("roost.cli.commands.demo", "demo", "A server, a small model, two questions; cleans up."),
     }
 

@@ -83,7 +83,7 @@ def test_the_version() -> None:
 def test_help_lists_every_command() -> None:
     code, text, _ = run("--help")
     assert code == 0
-    names = ["serve", "stop", "demo", "endpoints", "models", "keys", "events", "chat", "whoami", "--install-completion"]
+    names = "serve stop doctor demo endpoints models keys events chat whoami --install-completion".split()
     assert [name for name in names if name not in text] == []
 
 
@@ -148,6 +148,11 @@ def test_groups_list_their_commands(group: str, commands: str) -> None:
         ("endpoints availability-zones", "--json"),
         ("chat", "--system --temperature --max-tokens --json"),
         ("events", "--endpoint --follow --json"),
+        ("whoami", "--json"),
+        ("serve", "--json"),
+        ("stop", "--json"),
+        ("demo", "--json"),
+        ("doctor", "--home --online --json"),
     ],
 )
 def test_every_flag_of_the_reference_is_there(command: str, flags: str) -> None:
