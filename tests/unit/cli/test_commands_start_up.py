@@ -83,7 +83,19 @@ def test_the_version() -> None:
 def test_help_lists_every_command() -> None:
     code, text, _ = run("--help")
     assert code == 0
-    names = "serve stop doctor demo endpoints models keys events chat whoami --install-completion".split()
+    names = [
+        "serve",
+        "stop",
+        "doctor",
+        "demo",
+        "endpoints",
+        "models",
+        "keys",
+        "events",
+        "chat",
+        "whoami",
+        "--install-completion",
+    ]
     assert [name for name in names if name not in text] == []
 
 
