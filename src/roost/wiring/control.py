@@ -27,6 +27,7 @@ from roost.config import Settings
 from roost.domain.errors import RoostError
 from roost.wiring import lifeline, sandbox
 from roost.wiring.listen import bind_unix
+from roost.wiring.pauses import Pauses
 from roost.wiring.pids import command_line, read_pid
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ async def _run(
         public, internal = parts.apps
         sites = (Site(public, sockets[0]), Site(internal, sockets[1], endless=True))
         failed = await stack.enter_async_context(serving(sites))
+        stack.callback(parts.pauses.end)
         counting = asyncio.create_task(parts.gauges.run())
         parent.tell(
             ready=True,
@@ -135,6 +137,7 @@ class Parts:
     apps: tuple[ASGIApp, ASGIApp]
     access: Access
     gauges: Gauges
+    pauses: Pauses
 
 
 async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) -> Parts:
@@ -184,11 +187,13 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
         gateway_pids=partial(_gateway_pids, settings),
     )
     await plane.start()
-    return Parts(plane, await _apps(plane, store, catalog, cache, settings), access, gauges)
+    pauses = Pauses()
+    apps = await _apps(plane, store, catalog, cache, settings, pauses)
+    return Parts(plane, apps, access, gauges, pauses)
 
 
 async def _apps(
-    plane: ControlPlane, store: Store, catalog: Catalog, cache: Cache, settings: Settings
+    plane: ControlPlane, store: Store, catalog: Catalog, cache: Cache, settings: Settings, pauses: Pauses
 ) -> tuple[ASGIApp, ASGIApp]:
     """The public and the internal app."""
     from roost.api.app import create_app, create_internal_app
@@ -207,6 +212,7 @@ async def _apps(
         wake=plane.wake,
         wake_routes=plane.wake_routes,
         logs_of=plane.logs,
+        wait=pauses.wait,
     )
     await services.recent_creates.load()
     return (
