@@ -121,9 +121,16 @@ class Bench:
 
     def run(self, *arguments: str, input: str | None = None, key: int = 1) -> Result:
         """One command, as the holder of that test key."""
-        env = {"ROOST_BASE_URL": URL, "ROOST_API_KEY": secret_of(key), "ROOST_HOME": str(self._home)}
-        world = World(transport=self.transport, sleep=self._sleep, monotonic=lambda: self._seconds)
-        return CliRunner(env=env).invoke(app, list(arguments), input=input, obj=world, prog_name="roost")
+        runner = CliRunner(env=self.environment(key))
+        return runner.invoke(app, list(arguments), input=input, obj=self.world(), prog_name="roost")
+
+    def environment(self, key: int = 1) -> dict[str, str]:
+        """The variables by which a command finds this server, as the holder of that test key."""
+        return {"ROOST_BASE_URL": URL, "ROOST_API_KEY": secret_of(key), "ROOST_HOME": str(self._home)}
+
+    def world(self) -> World:
+        """What a command uses of the world."""
+        return World(transport=self.transport, sleep=self._sleep, monotonic=lambda: self._seconds)
 
     def json(self, *arguments: str, key: int = 1) -> Any:
         """The JSON that a command prints with ``--json``; it must end well."""
