@@ -65,6 +65,15 @@ def test_an_unreachable_server_ends_with_6(tmp_path: Path) -> None:
     assert result.stderr.startswith("Error: Cannot reach the server at http://127.0.0.1:1/v1")
 
 
+def test_a_reader_that_has_enough_ends_it_without_a_word(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as nobody:
+        command = [sys.executable, "-m", "roost", "doctor", "--json", "--home", str(tmp_path / "home")]
+        result = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
 def test_a_missing_key_ends_with_4(tmp_path: Path) -> None:
     result = roost("endpoints", "list", "--base-url", "http://127.0.0.1:1/v1", home=tmp_path)
     assert result.returncode == 4
