@@ -126,14 +126,23 @@ def table_width(widths: Mapping[str, int]) -> int:
 def fitting(widths: Mapping[str, int], spare: Sequence[str], room: int) -> list[str]:
     """The columns that are shown in ``room`` characters, in their order; ``widths`` are those of their cells.
 
-    Those in ``spare`` are left out one after the other until the rest fits; the others stay even if they do not.
+    Those in ``spare`` are left out one after the other until the rest fits, and those are put back, the last one first,
+    that fit all the same; the others stay even if they do not.
     """
-    shown = dict(widths)
+    left_out: list[str] = []
     for column in spare:
-        if table_width(shown) <= room:
+        if table_width(_without(widths, left_out)) <= room:
             break
-        shown.pop(column, None)
-    return list(shown)
+        left_out.append(column)
+    for column in tuple(reversed(left_out)):
+        fewer = [name for name in left_out if name != column]
+        if table_width(_without(widths, fewer)) <= room:
+            left_out = fewer
+    return list(_without(widths, left_out))
+
+
+def _without(widths: Mapping[str, int], left_out: Sequence[str]) -> Mapping[str, int]:
+    return {column: width for column, width in widths.items() if column not in left_out}
 
 
 def _print_rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> tuple[str, ...]:

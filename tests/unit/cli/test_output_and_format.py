@@ -76,11 +76,10 @@ def test_no_column_is_left_out_in_vain(widths: dict[str, int], room: int, data: 
     spare = data.draw(st.lists(st.sampled_from(sorted(widths)), unique=True, max_size=len(widths) - 1))
     kept = fitting(widths, spare, room)
     left_out = [name for name in spare if name not in kept]
-    assert left_out == spare[: len(left_out)]
     assert kept == [name for name in widths if name not in left_out]
     assert table_width({name: widths[name] for name in kept}) <= room or left_out == spare
-    if left_out:
-        assert table_width({name: widths[name] for name in (*kept, left_out[-1])}) > room
+    for name in left_out:
+        assert table_width({name: widths[name] for name in (*kept, name)}) > room
 
 
 def test_text_is_broken_between_words_at_a_terminal_and_not_at_all_into_a_pipe(
@@ -196,3 +195,11 @@ def test_progress_into_a_log_is_a_line_for_each_piece_of_news() -> None:
         for line, key in (("a 1", "a"), ("a 2", "a"), ("b", "b"), ("a 3", "a")):
             progress.show(line, key)
     assert err.getvalue() == "a 1\nb\na 3\n"
+
+
+def test_a_short_column_is_put_back_where_a_long_one_had_to_go() -> None:
+    widths = {"ID": 10, "STATE": 8, "NAME": 40, "CREATED": 10}
+    assert fitting(widths, ("CREATED", "NAME"), 80) == ["ID", "STATE", "NAME", "CREATED"]
+    assert fitting(widths, ("CREATED", "NAME"), 70) == ["ID", "STATE", "NAME"]
+    assert fitting(widths, ("CREATED", "NAME"), 50) == ["ID", "STATE", "CREATED"]
+    assert fitting(widths, ("CREATED", "NAME"), 30) == ["ID", "STATE"]
