@@ -131,7 +131,7 @@ class ClassicCommand(TogetherCommand):
     title = f"together {published.CLASSIC.version} CLI"
     package = published.CLASSIC
     read = "get"
-    not_offered = frozenset({"whoami", "adapters", "models"})
+    not_offered = frozenset({"whoami", "adapters"})
 
     def program(self) -> list[str]:
         return [str(published.CLASSIC.bin / "together")]
@@ -170,6 +170,9 @@ class ClassicCommand(TogetherCommand):
 
     def delete(self, endpoint: str) -> Any:
         assert self.run("endpoints", "delete", endpoint).strip() == endpoint
+
+    def models(self) -> Any:
+        return [{"id": item["ID"]} for item in self.json("models", "list")]
 
     def chat(self, model: str) -> Any:
         printed = self.run(*CHAT, "--model", model, *SHORT_FLAGS, "--no-stream")

@@ -141,7 +141,6 @@ class RawTogether(Together):
 
     title = f"{Together.title} raw"
     mode = "raw"
-    not_offered = frozenset({"whoami", "stream"})
 
     def call(self, path: str, *arguments: Any, **options: Any) -> Any:
         """As ``Driven.call``; the response's own face is looked at on the way."""

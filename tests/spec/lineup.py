@@ -46,12 +46,13 @@ FEATURES: dict[str, str] = {
     "chat by name": "chat",
     "chat, streamed": "stream",
     "completions": "complete",
-    "embeddings that the engine does not offer": "embed",
-    "adapters, which are not offered": "adapters",
-    "wrong key": "models",
-    "unknown endpoint": "retrieve",
-    "unknown hardware": "create",
-    "unknown deployment in a chat": "chat",
+    "embeddings": "embed",
+    "embeddings of a chat model, refused": "embed",
+    "adapters, refused": "adapters",
+    "a wrong key, told": "models",
+    "an unknown endpoint, told": "retrieve",
+    "unknown hardware, told": "create",
+    "an unknown model in a chat, told": "chat",
 }
 """What the table has a row for, with the call that a client must have for it."""
 

@@ -165,38 +165,45 @@ def test_completions(client: Any, running: dict[str, Any]) -> None:
     assert client.complete(running["id"])["choices"][0]["text"].strip()
 
 
-@pytest.mark.feature("embeddings that the engine does not offer")
+@pytest.mark.feature("embeddings")
+def test_embeddings(client: Any, embedding: dict[str, Any]) -> None:
+    vector = client.embed(embedding["id"])["data"][0]["embedding"]
+    assert len(vector) == 576
+    assert any(vector)
+
+
+@pytest.mark.feature("embeddings of a chat model, refused")
 def test_embeddings_are_refused_by_an_engine_without_them(client: Any, running: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="embeddings"):
         client.embed(running["id"])
 
 
-@pytest.mark.feature("adapters, which are not offered")
+@pytest.mark.feature("adapters, refused")
 def test_adapters_are_refused(client: Any, stopped: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="not offered"):
         client.adapters(stopped["id"])
 
 
-@pytest.mark.feature("wrong key")
+@pytest.mark.feature("a wrong key, told")
 def test_a_wrong_key_is_told(request: pytest.FixtureRequest, client: Any, opened: Opened) -> None:
     with pytest.raises(Refused, match=r"(?i)authentication|api key"):
         opened(type(client), "wrong").models()
 
 
-@pytest.mark.feature("unknown endpoint")
+@pytest.mark.feature("an unknown endpoint, told")
 def test_an_unknown_endpoint_is_told(client: Any) -> None:
     with pytest.raises(Refused, match=r"(?i)not found|no endpoint"):
         client.retrieve("endpoint-none")
 
 
-@pytest.mark.feature("unknown hardware")
+@pytest.mark.feature("unknown hardware, told")
 def test_unknown_hardware_is_told(client: Any, stage: Stage) -> None:
     with pytest.raises(Refused, match=r"(?i)hardware"):
         client.create(**stage.body(hardware="9x_dream"))
     assert stage.ids() == [endpoint["id"] for endpoint in stage.listed() if endpoint["id"] in stage.kept]
 
 
-@pytest.mark.feature("unknown deployment in a chat")
+@pytest.mark.feature("an unknown model in a chat, told")
 def test_an_unknown_deployment_in_a_chat_is_told(client: Any) -> None:
     with pytest.raises(Refused, match="no-such"):
         client.chat("no-such")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.spec import commanded, driven, lineup, published
-from tests.spec.conftest import Opened
+from tests.spec import commanded, driven, lineup, published, table
+from tests.spec.conftest import TABLE, Opened
 from tests.spec.driven import Refused
 from tests.spec.stage import Stage
 
@@ -66,6 +66,20 @@ def test_what_a_command_line_is_said_to_lack_is_not_there(
 ) -> None:
     with pytest.raises(Refused, match=r"(?i)no such command|unknown command"):
         opened(kind).run(*arguments)
+
+
+def test_the_table_is_full_and_says_what_is_not_offered() -> None:
+    cells = table.read(TABLE.read_text())
+    wanted = {
+        (feature, client.title): lineup.offers(client, feature)
+        for feature in lineup.FEATURES
+        for client in lineup.CLIENTS
+    }
+    assert set(cells) == set(wanted)
+    assert {cell for cell, offered in wanted.items() if not offered} == {
+        cell for cell, text in cells.items() if text == table.NOT_OFFERED
+    }
+    assert set(cells.values()) <= {"yes", "no", table.NOT_OFFERED}
 
 
 def test_every_feature_is_offered_by_somebody() -> None:
