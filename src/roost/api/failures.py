@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from roost.api.answers import failure, refusal
 from roost.domain.errors import BadRequest, RoostError
@@ -49,5 +50,14 @@ async def _http(request: Request, error: Exception) -> Response:
             return refusal(404, message, code="unsupported_api_version")
         return refusal(404, f"There is nothing at {method} {path}.", code="unknown_route")
     if http.status_code == 405:
-        return refusal(405, f"{path} does not take {method}.", code="method_not_allowed", headers=http.headers)
+        allow = ", ".join(sorted(_methods(request)))
+        return refusal(405, f"{path} does not take {method}.", code="method_not_allowed", headers={"allow": allow})
     return refusal(http.status_code, str(http.detail), headers=http.headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path takes, over all routes that match it: the framework looks at the first one only."""
+    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    return {
+        method for route in routes if route.matches(request.scope)[0] != Match.NONE for method in route.methods or ()
+    }

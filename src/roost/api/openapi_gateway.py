@@ -25,15 +25,16 @@ def _json(kind: type) -> dict[str, Any]:
 
 
 def _inference(about: str, body: type, answer: type, *, streams: bool = False) -> dict[str, Any]:
-    content = _json(answer)
+    content, told = _json(answer), "The engine's answer."
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string", "description": "Chunks, then `data: [DONE]`."}}
+        content["text/event-stream"] = {}
+        told += " With `stream`, unnamed events whose data are chunks, then `data: [DONE]`."
     return {
         "post": {
             "tags": ["inference"],
             "description": about,
             "body": body.__name__,
-            "responses": {"200": {"description": "The engine's answer.", "content": content}},
+            "responses": {"200": {"description": told, "content": content}},
         }
     }
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import re
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Named(StringConvertor):
+    """An endpoint's id or name, slashes included, in a path that ends with it: no name ends like a path below it."""
+
+    regex = "(?:(?!/(?:adapters|logs)$).)+"
+
+
+register_url_convertor("named", Named())
 
 _SLASHES = re.compile("/{2,}")
 

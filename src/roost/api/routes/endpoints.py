@@ -86,13 +86,13 @@ async def adapters(asker: Asker) -> Response:
     return refusal(501, message, code="not_implemented", headers={"x-should-retry": "false"})
 
 
-@router.get("/endpoints/{endpoint:path}", response_model=schemas.Endpoint)
+@router.get("/endpoints/{endpoint:named}", response_model=schemas.Endpoint)
 async def retrieve(endpoint: str, asker: Asker, services: UseServices) -> Response:
     """One endpoint, by id or name."""
     return await _one(services, await services.endpoints.get(asker, endpoint))
 
 
-@router.patch("/endpoints/{endpoint:path}", response_model=schemas.Endpoint, openapi_extra={"body": "EndpointUpdate"})
+@router.patch("/endpoints/{endpoint:named}", response_model=schemas.Endpoint, openapi_extra={"body": "EndpointUpdate"})
 async def update(
     endpoint: str, request: Request, asker: Asker, services: UseServices, settings: UseSettings
 ) -> Response:
@@ -101,7 +101,7 @@ async def update(
     return await _one(services, await services.endpoints.update(asker, endpoint, _change(data)))
 
 
-@router.delete("/endpoints/{endpoint:path}", status_code=204)
+@router.delete("/endpoints/{endpoint:named}", status_code=204)
 async def delete(endpoint: str, asker: Asker, services: UseServices) -> Response:
     """Delete an endpoint in any state."""
     deleted = await services.endpoints.delete(asker, endpoint)

@@ -28,7 +28,7 @@ KEEP_ALIVE_S = 10.0
 
 _STREAM: dict[str, Any] = {
     "description": "With follow: unnamed events whose data is a line as in the list.",
-    "content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"application/json": {}, "text/event-stream": {}},
 }
 
 
