@@ -1,0 +1,47 @@
+"""The SDKs repeat what they got no answer to, by themselves: a create is done once all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.spec import driven
+from tests.spec.conftest import Opened
+from tests.spec.lossy import Lossy
+from tests.spec.stage import Stage
+
+
+@pytest.fixture
+def lossy(stage: Stage) -> Iterator[Lossy]:
+    with Lossy(stage.server.origin, lose=2) as relay:
+        yield relay
+
+
+def through(relay: Lossy, kind: type[driven.Driven]) -> type[driven.Driven]:
+    """The client, with its base URL at the relay."""
+
+    class Through(kind):  # type: ignore[valid-type, misc]
+        def environment(self) -> dict[str, str]:
+            told: dict[str, str] = super().environment()
+            return told | {"TOGETHER_BASE_URL": f"{relay.origin}/v1"}
+
+    return Through
+
+
+@pytest.mark.parametrize(
+    "kind", [driven.Together, driven.AsyncTogether, driven.TypeScript], ids=lambda kind: kind.title
+)
+def test_a_create_whose_answers_are_lost_is_one_endpoint(
+    kind: type[driven.Driven], stage: Stage, lossy: Lossy, opened: Opened
+) -> None:
+    opened(kind)
+    before = set(stage.ids())
+    client: Any = through(lossy, kind)(stage)
+    try:
+        made = client.create(**stage.body(display_name="once"))
+    finally:
+        client.close()
+    counts = [line for head in lossy.seen for line in head.lower().splitlines() if "retry-count" in line]
+    assert [line.partition(":")[2].strip() for line in counts] == ["0", "1", "2"]
+    assert set(stage.ids()) - before == {made["id"]}
