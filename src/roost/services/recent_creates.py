@@ -98,12 +98,13 @@ class RecentCreates:
         if entry is None:
             return
         entry.gone = None
-        if is_gone:
-            await self._learn(entry, Delivery.LOST)
-        elif not ask.tracked:
-            await self._learn(entry, Delivery.DELIVERED)
-        else:
-            await self._learn(entry, entry.creation.delivery)
+        delivery = entry.creation.delivery
+        if not ask.tracked:
+            delivery = Delivery.LOST if is_gone else Delivery.DELIVERED
+        elif is_gone and delivery is Delivery.UNDER_WAY:
+            delivery = Delivery.LOST
+        # A gateway that has told of the answer knows better than the connection to it.
+        await self._learn(entry, delivery)
 
     async def told(self, answer: str, delivery: Delivery) -> None:
         """A gateway tells what became of an answer, in the order in which it learnt it. An answer that nothing is known
@@ -171,7 +172,9 @@ class RecentCreates:
             same = (before.wish.key_id, before.wish.fingerprint) == (wish.key_id, wish.fingerprint)
             # Looked at again after the wait: it may have been answered, or taken by another retry, meanwhile.
             if same and gone is not None and await gone() and entry.gone is gone and entry in self._entries:
-                entry.creation = replace(entry.creation, delivery=Delivery.LOST)
+                known = entry.creation.delivery
+                lost = Delivery.LOST if known is Delivery.UNDER_WAY else known
+                entry.creation = replace(entry.creation, delivery=lost)
 
     async def _learn(self, entry: _Entry, delivery: Delivery) -> None:
         entry.creation = replace(entry.creation, delivery=delivery, told_at=self.now())

@@ -321,6 +321,17 @@ async def test_news_that_comes_before_the_endpoint_is_there_counts(patient: Rece
     assert [await first, await second] == [("endpoint-1", True), ("endpoint-1", False)]
 
 
+async def test_a_gateway_that_died_after_it_told_of_the_answer_was_right(recent: RecentCreates, maker: Maker) -> None:
+    client = Client()
+    ask = client.ask(tracked=True)
+    await recent.once(ask, maker.create)
+    await recent.told(ask.wish.answer, Delivery.ACKNOWLEDGED)
+    client.is_gone = True
+    await recent.answered(ask)
+
+    assert await recent.once(Client().ask(retry=1), maker.create) == ("endpoint-2", True)
+
+
 async def test_news_of_unknown_answers_is_ignored(recent: RecentCreates) -> None:
     await recent.told("nothing", Delivery.LOST)
 
@@ -328,15 +339,13 @@ async def test_news_of_unknown_answers_is_ignored(recent: RecentCreates) -> None
 async def test_the_next_control_plane_knows_what_was_not_delivered(
     store: MemoryStore, clock: FakeClock, maker: Maker
 ) -> None:
-    for number, changes in enumerate(
-        (
-            {"delivery": Delivery.DELIVERED},
-            {"delivery": Delivery.LOST, "fingerprint": "lost"},
-            {"delivery": Delivery.DELIVERED, "idempotency_key": "n"},
-            {"at": clock.now() - WINDOW - timedelta(seconds=1), "fingerprint": "old"},
-        ),
-        start=1,
-    ):
+    known: list[dict[str, Any]] = [
+        {"delivery": Delivery.DELIVERED},
+        {"delivery": Delivery.LOST, "fingerprint": "lost"},
+        {"delivery": Delivery.DELIVERED, "idempotency_key": "n"},
+        {"at": clock.now() - WINDOW - timedelta(seconds=1), "fingerprint": "old"},
+    ]
+    for number, changes in enumerate(known, start=1):
         creation = make_creation(number, key_id="key-1", **{"at": clock.now(), **changes})
         await store.insert_endpoint(make_endpoint(number), [], creation)
     recent = RecentCreates(store, clock.now, news=timedelta(0))
