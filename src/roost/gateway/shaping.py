@@ -32,6 +32,7 @@ _FIELD = re.compile(r"Field '(\w+)': (?:\[json\.exception\.[\w.]+\] )?")
 _MISSING = re.compile(
     r"'(\w+)' is required$|\[json\.exception\.[\w.]+\] key '(\w+)' not found|\"(\w+)\" must be provided"
 )
+_NAMED = re.compile(r"Expected '(\w+)' to be |\"(\w+)\" (?:elements )?must ")
 """How llama.cpp names the parameter at fault."""
 _TOO_LONG = ("exceed_context_size_error", "is too large to process")
 
@@ -229,6 +230,7 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
         status = 400
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
+    field = field or _NAMED.match(text)
     param = _text(error.get("param")) or (field[field.lastindex or 0] if field is not None else None)
     return Refusal(status, text, word, param=param, retry_after=retry_after)
 
