@@ -1,7 +1,8 @@
-"""A relay before the server that loses answers: the request arrives, and the connection ends before its answer."""
+"""A relay before the server that loses answers: the server gives one, and the connection breaks before it is read."""
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -54,12 +55,15 @@ class Lossy:
                 return
             head = request.partition(b"\r\n\r\n")[0].decode()
             self.seen.append(head)
-            server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             if head.startswith("POST") and self._left > 0:
-                # Both ends hang up at once: the server has the request, and nobody to answer.
                 self._left -= 1
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                server.sendall(request)
+                # The answer is here, and is never read: both ends are reset.
+                select.select([server], [], [], 30)
+                for connection in (server, client):
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return
+            server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             client.sendall(b"".join(iter(lambda: server.recv(65536), b"")))
 
 

@@ -29,6 +29,18 @@ def through(relay: Lossy, kind: type[driven.Driven]) -> type[driven.Driven]:
     return Through
 
 
+def created(kind: type[driven.Driven], stage: Stage, relay: Lossy) -> tuple[dict[str, Any], set[str]]:
+    """What the client got in the end, and the ids of all that was made for it."""
+    before = set(stage.ids())
+    client: Any = through(relay, kind)(stage)
+    try:
+        made: dict[str, Any] = client.create(**stage.body(display_name="once"))
+    finally:
+        client.close()
+    assert sum(head.startswith("POST") for head in relay.seen) == 3
+    return made, set(stage.ids()) - before
+
+
 @pytest.mark.parametrize(
     "kind", [driven.Together, driven.AsyncTogether, driven.TypeScript], ids=lambda kind: kind.title
 )
@@ -36,12 +48,17 @@ def test_a_create_whose_answers_are_lost_is_one_endpoint(
     kind: type[driven.Driven], stage: Stage, lossy: Lossy, opened: Opened
 ) -> None:
     opened(kind)
-    before = set(stage.ids())
-    client: Any = through(lossy, kind)(stage)
-    try:
-        made = client.create(**stage.body(display_name="once"))
-    finally:
-        client.close()
+    made, all_of_it = created(kind, stage, lossy)
     counts = [line for head in lossy.seen for line in head.lower().splitlines() if "retry-count" in line]
     assert [line.partition(":")[2].strip() for line in counts] == ["0", "1", "2"]
-    assert set(stage.ids()) - before == {made["id"]}
+    assert all_of_it == {made["id"]}
+
+
+def test_1_x_repeats_without_saying_so_which_no_server_can_tell_from_a_new_wish(
+    stage: Stage, lossy: Lossy, opened: Opened
+) -> None:
+    opened(driven.Classic)
+    made, all_of_it = created(driven.Classic, stage, lossy)
+    assert "retry-count" not in "".join(lossy.seen).lower()
+    assert made["id"] in all_of_it
+    assert len(all_of_it) == 3
