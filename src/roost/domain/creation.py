@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-
 DELIVERY_HEADER = "x-roost-delivery"
 """The header with which a gateway names the answer to a request that it relays, and of which it will tell."""
 
@@ -25,11 +24,12 @@ class Delivery(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Wish:
     """One request to create. ``fingerprint`` stands for the body, ``attempt`` is the client's own word how often it
-    asked before, ``answer`` names the answer to this request, ``idempotency_key`` is the client's name for the wish."""
+    asked before (None: it does not say), ``answer`` names the answer to this request, ``idempotency_key`` is the
+    client's name for the wish."""
 
     key_id: str
     fingerprint: str
-    attempt: int
+    attempt: int | None
     answer: str
     idempotency_key: str | None = None
 

@@ -53,7 +53,8 @@ def meant(
     A named wish means the creation of that name. A first attempt without a name is always a wish of its own. A later
     attempt means a creation of the same key and body whose answer was lost, or of whose answer there is no news in
     time, if fewer attempts were made for it: attempts count up, so that one that is not later repeats something else.
-    An answer that the client's machine has acknowledged, and no hang-up after it, counts as delivered.
+    An answer that the client's machine has acknowledged, and no hang-up after it, counts as delivered. A client that
+    does not count may be repeating or not: it gets a creation whose answer was lost, which nobody has.
     """
     mine = [c for c in creations if c.wish.key_id == wish.key_id and now - c.at <= WINDOW]
     if wish.idempotency_key is not None:
@@ -65,13 +66,15 @@ def meant(
     for creation in same:
         if creation.delivery is Delivery.LOST:
             return Means(creation, "the answer to it was lost")
+    if wish.attempt is None:
+        return Make("no answer to such a request was lost")
     open_ = [c for c in same if c.delivery is not Delivery.DELIVERED]
     limits = [_limit(creation, asked_at, news) for creation in open_]
     if any(limit is None or limit > now for limit in limits):
         known = [limit for limit in limits if limit is not None and limit > now]
         return Wait(min(known, default=None), "an answer is on its way")
     for creation in open_:
-        if creation.delivery is Delivery.UNDER_WAY and creation.wish.attempt < wish.attempt:
+        if creation.delivery is Delivery.UNDER_WAY and (creation.wish.attempt or 0) < wish.attempt:
             return Means(creation, "nothing was heard of the answer to it")
     return Make("every answer to such a request has arrived")
 

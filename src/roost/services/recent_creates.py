@@ -122,7 +122,7 @@ class RecentCreates:
         asked_at = self.now()
         # Attempts count up, which tells something only if they are judged in the order in which they came.
         turn = self._turns.setdefault((ask.wish.key_id, ask.wish.fingerprint), asyncio.Lock())
-        if ask.wish.attempt == 0 or ask.wish.idempotency_key is not None:
+        if not ask.wish.attempt or ask.wish.idempotency_key is not None:
             return await self._decided(ask, asked_at)
         async with turn:
             return await self._decided(ask, asked_at)

@@ -20,7 +20,7 @@ SECOND = timedelta(seconds=1)
 LATE = START + timedelta(minutes=1)
 
 
-def wish(attempt: int = 1, **over: Any) -> Wish:
+def wish(attempt: int | None = 1, **over: Any) -> Wish:
     return replace(make_creation(9, attempt=attempt).wish, **over)
 
 
@@ -71,6 +71,17 @@ def test_an_attempt_that_is_not_later_repeats_something_else() -> None:
     assert decide(wish(attempt=2), make_creation(attempt=1)) == make_creation(attempt=1)
     lost = make_creation(attempt=2, delivery=Delivery.LOST)
     assert decide(wish(attempt=1), lost) == lost
+
+
+def test_a_client_that_does_not_count_gets_what_nobody_has() -> None:
+    lost = make_creation(delivery=Delivery.LOST)
+
+    assert decide(wish(attempt=None), lost) == lost
+    for delivery in set(Delivery) - {Delivery.LOST}:
+        assert decide(wish(attempt=None), make_creation(delivery=delivery)) is Make
+    assert decide(wish(attempt=None, fingerprint="other"), lost) is Make
+    uncounted = make_creation(attempt=None)
+    assert [decide(wish(attempt=n), uncounted) for n in (0, 1)] == [Make, uncounted]
 
 
 def test_a_name_means_what_has_it_whatever_became_of_the_answer() -> None:

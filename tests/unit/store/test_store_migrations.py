@@ -93,7 +93,7 @@ def test_keys_of_the_first_schema_open_all_of_their_owners_endpoints(connection:
     config = schema.alembic_config(connection)
     command.upgrade(config, "0001")
     connection.exec_driver_sql(
-        "INSERT INTO api_keys (id, digest, owner, role, created_at) VALUES ('key-1', 'd', 'ada', 'member', '2026-01-01')"
+        "INSERT INTO api_keys (id, digest, owner, role, created_at) VALUES ('key-1', 'd', 'a', 'member', '2026-01-01')"
     )
     command.upgrade(config, "0002")
     assert connection.execute(select(tables.api_keys.c.name, tables.api_keys.c.endpoints)).all() == [(None, None)]

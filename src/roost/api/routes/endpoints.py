@@ -152,12 +152,12 @@ def _change(data: Mapping[str, Any]) -> EndpointChange:
 
 def _ask(request: Request, asker: Principal, data: Mapping[str, Any], zone_in_query: str | None) -> Ask:
     canonical = orjson.dumps([data, zone_in_query or ""], option=orjson.OPT_SORT_KEYS)
-    attempts = request.headers.get("x-stainless-retry-count", "0")
+    attempts = request.headers.get("x-stainless-retry-count")
     answer_name = request.headers.get(DELIVERY_HEADER)
     wish = Wish(
         key_id=asker.key_id,
         fingerprint=hashlib.sha256(canonical).hexdigest(),
-        attempt=int(attempts) if re.fullmatch("[0-9]{1,9}", attempts) else 0,
+        attempt=None if attempts is None else int(attempts) if re.fullmatch("[0-9]{1,9}", attempts) else 0,
         answer=answer_name or str(uuid4()),
         idempotency_key=request.headers.get("idempotency-key") or None,
     )

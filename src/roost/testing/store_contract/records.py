@@ -131,7 +131,10 @@ class RecordContract(StoreFixtures):
     # Creations
 
     async def test_a_creation_is_kept_with_its_endpoint(self, store: Store) -> None:
-        creations = [make_creation(2, idempotency_key="näme", attempt=3, delivery=Delivery.LOST), make_creation(1)]
+        creations = [
+            make_creation(2, idempotency_key="näme", attempt=3, delivery=Delivery.LOST),
+            make_creation(1, attempt=None),
+        ]
         for number, creation in zip((2, 1), creations, strict=True):
             await store.insert_endpoint(make_endpoint(number), [], creation)
         await store.insert_endpoint(make_endpoint(3), [])
