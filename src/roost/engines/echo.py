@@ -79,7 +79,11 @@ class EchoEngine:
         )
 
     def probe(self, model: Model) -> Probe:
-        """One token of chat."""
+        """One token of chat, or what a model of another type does."""
+        if model.type == "embedding":
+            return Probe("POST", "/v1/embeddings", {"input": "Hi"})
+        if model.type == "rerank":
+            return Probe("POST", "/v1/rerank", {"query": "Hi", "documents": ["Hi"]})
         return Probe("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
 
     def explain(self, exit: ExitInfo) -> Failure:

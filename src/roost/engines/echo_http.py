@@ -10,7 +10,7 @@ import time
 
 import httptools
 
-from roost.engines import echo_reply
+from roost.engines import echo_reply, echo_vectors
 from roost.engines.echo_reply import Ask, Unacceptable
 
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
@@ -19,6 +19,8 @@ TOLD_TO_DIE = 86
 
 GETS = ("/health", "/v1/models", "/metrics", "/debug/state")
 POSTS = {"/v1/chat/completions": True, "/v1/completions": False}
+VECTORS = {"/v1/embeddings": echo_vectors.embeddings, "/v1/rerank": echo_vectors.rerank}
+"""What is computed at once, by path."""
 
 
 class Echo:
@@ -192,10 +194,18 @@ class Exchange(asyncio.Protocol):
                 self.answer(200, *self._echo.get(path), head=method == "HEAD")
             elif path in POSTS and method == "POST":
                 self._begin(body, chat=POSTS[path])
-            elif path in POSTS or path in GETS:
+            elif path in VECTORS and method == "POST":
+                self._compute(path, body)
+            elif path in POSTS or path in VECTORS or path in GETS:
                 self.answer(405, echo_reply.error(f"{method} is not for {path}", "request_error"))
             else:
                 self.answer(404, echo_reply.error(f"nothing at {path}", "not_found_error"))
+
+    def _compute(self, path: str, body: bytes) -> None:
+        try:
+            self.answer(200, VECTORS[path](body, model=self._echo.model))
+        except Unacceptable as error:
+            self.answer(400, echo_reply.error(str(error), "request_error", error.param))
 
     def _begin(self, body: bytes, *, chat: bool) -> None:
         try:

@@ -47,9 +47,14 @@ class ExternalEngine:
         )
 
     def probe(self, model: Model) -> Probe:
-        """One token of chat by the name that the server knows."""
+        """One token of chat, an embedding or a ranking, by the name that the server knows."""
+        name = served_model(model)
+        if model.type == "embedding":
+            return Probe("POST", "/v1/embeddings", {"model": name, "input": "Hi"})
+        if model.type == "rerank":
+            return Probe("POST", "/v1/rerank", {"model": name, "query": "Hi", "documents": ["Hi"]})
         body = {
-            "model": served_model(model),
+            "model": name,
             "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": 1,
         }

@@ -167,6 +167,14 @@ async def test_requests_follow_one_another_on_a_connection(folder: Path) -> None
     assert answer.endswith(b'{"status":"ok"}')
 
 
+@pytest.mark.parametrize("kind", ["chat", "embedding", "rerank"])
+async def test_a_model_of_each_type_answers_its_probe(start: Rigs, kind: str) -> None:
+    rig = await start()
+    probe = ENGINE.probe(make_model(type=kind))
+    reply = await rig.client.request(probe.method, probe.path, json=dict(probe.body))
+    assert reply.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "content", "status"),
     [
@@ -175,6 +183,8 @@ async def test_requests_follow_one_another_on_a_connection(folder: Path) -> None
         ("POST", "/health", b"", 405),
         ("POST", CHAT, b"{", 400),
         ("POST", "/v1/completions", b"{}", 400),
+        ("POST", "/v1/embeddings", b"{}", 400),
+        ("GET", "/v1/rerank", b"", 405),
     ],
 )
 async def test_refusals(start: Rigs, method: str, path: str, content: bytes, status: int) -> None:
