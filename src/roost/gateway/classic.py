@@ -16,7 +16,7 @@ from roost.gateway.request import CHAT, COMPLETIONS, Kind
 from roost.gateway.shape import Logprobs, Shape
 from roost.gateway.vectors import Ranked, Shortened
 
-_SHAPED = ("logprobs", "n", "prompt", "echo", "tool_choice")
+_SHAPED = frozenset(("logprobs", "n", "prompt", "echo", "tool_choice"))
 """Parameters that an answer may need a shape for; most requests have none of them."""
 
 
@@ -53,7 +53,7 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
         changes = dialect.generation(body)
         if changes:
             _change(adapted, **changes)
-    if any(name in body for name in _SHAPED):
+    if not _SHAPED.isdisjoint(body):
         refusal = _adapt_shaped(adapted, kind, llama=llama)
         if refusal is not None:
             return refusal

@@ -65,7 +65,7 @@ def test_a_forced_call_that_was_cut_off_stays_text() -> None:
 
 
 def test_a_choice_of_tools_becomes_a_schema_with_its_definitions_at_the_root() -> None:
-    defined = {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "$defs": {"D": {}}}}}
+    defined: Any = {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "$defs": {"D": {}}}}}
     both = dialect.forced_call({"tools": [TOOL, defined], "tool_choice": "required"})
     schema = both["response_format"]["json_schema"]["schema"]
     assert [call["properties"]["name"]["const"] for call in schema["anyOf"]] == ["f", "g"]
