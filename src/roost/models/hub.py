@@ -90,8 +90,8 @@ def forbidden(name: str, endpoint: str, *, gated: bool, token: str | None) -> Mo
     """The failure of a repository whose files this server may not have."""
     url = public(f"{endpoint}/{name}")
     if gated:
-        how = "to the token of an account that did" if token is None else "(it is) to the token of that account"
-        text = f"{name} is gated: accept its terms at {url}, and set HF_TOKEN {how} for the server, then start again."
+        how = "set HF_TOKEN in the server's environment to" if token is None else "see that HF_TOKEN is"
+        text = f"{name} is gated: accept its terms at {url}, and {how} a token of the account that did."
     elif token is None:
         text = f"The hub refused access to {url}. Set HF_TOKEN for the server to a token that may read it."
     else:

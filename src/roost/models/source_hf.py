@@ -145,19 +145,21 @@ def choose(files: Sequence[HubFile], member: str | None, name: str) -> HubFile:
         return whole[0]
     if whole:
         raise ModelUnavailable(
-            f"{name} has {len(whole)} files that fit {pattern!r}: {_listed(whole)}. Name one as source.member.",
+            f"{name} has {len(whole)} files that fit {pattern!r}: {_listed(whole)}. Remove the entry and "
+            f"add it again with one of them as source.member.",
             code="source_ambiguous",
         )
     candidates = [file for file in files if file.name.endswith(".gguf") and not _SPLIT.search(file.name)]
     instead = f"its GGUF files are: {_listed(candidates)}" if candidates else "it has no GGUF file in one piece"
     if fitting:
         raise ModelUnavailable(
-            f"{fitting[0].name} of {name} is one part of several, and weights must be one file; {instead}. Name "
+            f"{fitting[0].name} of {name} is one part of several, and weights must be one file; {instead}. Add "
             "another as source.member, or join the parts with llama-gguf-split --merge and add the file itself.",
             code="wrong_format",
         )
     raise ModelUnavailable(
-        f"{name} has no file that fits {pattern!r}; {instead}. Correct source.member or source.location.",
+        f"{name} has no file that fits {pattern!r}; {instead}. Remove the entry and add it "
+        "again with another source.member or source.location.",
         code="source_missing",
     )
 
