@@ -1,0 +1,49 @@
+"""What the routing table tells gateways of an endpoint's engine and model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from roost.control.routes import traits_of
+from roost.domain.routing import LLAMA_CPP, OPENAI, RouteEndpoint, RoutingTable
+from roost.policy.routing import EngineTraits, route_endpoints
+from roost.testing.builders import make_endpoint, make_model
+
+
+def route(traits: EngineTraits, *, disabled: bool = False) -> RouteEndpoint:
+    endpoint = make_endpoint()
+    endpoint = replace(endpoint, spec=replace(endpoint.spec, disable_speculative_decoding=disabled))
+    (found,) = route_endpoints([endpoint], [], {endpoint.id: traits})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("speculation", "disabled", "true"), [("off", False, True), ("on", False, False), ("on", True, True)]
+)
+def test_log_probabilities_are_shown_unless_speculation_spoils_them(
+    speculation: str, disabled: bool, true: bool
+) -> None:
+    model = make_model(engine="llama_cpp", options={"speculation": speculation})
+    assert route(traits_of(model), disabled=disabled).logprobs is true
+
+
+def test_the_models_type_and_context_and_the_engines_dialect_are_told() -> None:
+    found = route(traits_of(make_model(engine="llama_cpp", type="rerank", context_length=512)))
+    assert (found.type, found.context_length, found.dialect) == ("rerank", 512, LLAMA_CPP)
+    # Whatever an entry says of somebody else's server, its context is that server's business.
+    external = make_model(engine="external", source=None, url="http://127.0.0.1:1", context_length=512)
+    found = route(traits_of(external))
+    assert (found.context_length, found.dialect) == (None, OPENAI)
+
+
+def test_a_table_carries_them_and_one_of_an_older_server_is_read_as_openais() -> None:
+    told = route(traits_of(make_model(engine="llama_cpp", type="embedding")))
+    table = RoutingTable("i", 1, 1, (told,))
+    assert RoutingTable.from_dict(table.to_dict()) == table
+    old = table.to_dict()
+    for name in ("type", "context_length", "dialect", "logprobs"):
+        del old["endpoints"][0][name]
+    (read,) = RoutingTable.from_dict(old).endpoints
+    assert (read.type, read.context_length, read.dialect, read.logprobs) == ("chat", None, OPENAI, True)
