@@ -155,9 +155,10 @@ def client_environment() -> tuple[str | None, str | None]:
 
 
 def engine_environment() -> dict[str, str]:
-    """What engines inherit: the environment of this process without Roost's own variables, some of which are secrets
-    that engines have no business with."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
+    """What engines inherit: the environment of this process without Roost's own variables and the logins to where
+    weights and packages come from: secrets that engines have no business with."""
+    withheld = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("ROOST_") and name not in withheld}
 
 
 def package_index_url() -> str | None:

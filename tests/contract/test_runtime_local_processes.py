@@ -68,14 +68,17 @@ async def test_the_record_tells_what_is_needed_and_no_secret(world: LocalWorld) 
     assert str(world.home).encode() in (supervisor / "cmdline").read_bytes()
 
 
-async def test_roost_variables_are_not_inherited_by_engines(tmp_path: Path) -> None:
+async def test_roost_variables_and_logins_are_not_inherited_by_engines(tmp_path: Path) -> None:
     code = (
         "import os;"
         "from roost.config import engine_environment as inherited;"
-        "assert 'ROOST_API_KEY' in os.environ and 'ROOST_API_KEY' not in inherited();"
+        "withheld = {'ROOST_API_KEY', 'HF_TOKEN', 'PIP_INDEX_URL'};"
+        "assert withheld <= os.environ.keys() and not withheld & inherited().keys();"
         "assert inherited()['OTHER'] == 'kept'"
     )
-    environment = {**os.environ, "ROOST_API_KEY": "secret", "OTHER": "kept"}
+    environment = (
+        os.environ | dict.fromkeys(("ROOST_API_KEY", "HF_TOKEN", "PIP_INDEX_URL"), "secret") | {"OTHER": "kept"}
+    )
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment)
     assert await child.wait() == 0
 
