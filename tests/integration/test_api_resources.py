@@ -444,8 +444,22 @@ async def test_everything_else_is_refused_in_the_envelope(
     assert len(error["message"]) < 500
 
 
-async def test_405_says_what_is_allowed(http: httpx.AsyncClient) -> None:
-    assert "GET" in (await http.put("/hardware")).headers["allow"]
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/hardware", "GET"),
+        ("PUT", "/endpoints", "GET, POST"),
+        ("POST", "/endpoints/a%2Fb", "DELETE, GET, PATCH"),
+        ("PATCH", "/endpoints/a%2Fb/logs", "GET"),
+        ("PATCH", "/endpoints/a%2Fb/adapters", "DELETE, GET, POST"),
+        ("PATCH", "/endpoints/a%0Ab/adapters", "DELETE, GET, POST"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_405_says_all_that_the_path_takes(http: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
+    response = await http.request(method, path)
+    check_failure(response, 405)
+    assert sorted(response.headers["allow"].split(", ")) == allowed.split(", ")
 
 
 @pytest.mark.parametrize("path", ["/v2/endpoints", "/v2", "/v1/v2/models"])

@@ -23,13 +23,18 @@ from roost.services import Services
 __all__ = ["create_app", "create_internal_app"]
 
 
+PARTS = (endpoints, logs, hardware, models, keys, events, identity, operations)
+ROUTES = tuple(route for part in PARTS for route in part.router.routes)
+"""What the public API serves, but for its description."""
+
+
 def create_app(services: Services, *, settings: Settings, metrics: Callable[[], bytes]) -> FastAPI:
     """The public API. ``metrics`` renders the process's metrics in the Prometheus text format."""
     app = described_app()
     app.state.services = services
     app.state.settings = settings
     app.state.metrics = metrics
-    failures.register(app)
+    failures.register(app, ROUTES)
     # The last one added is the outermost.
     app.add_middleware(PlainPaths)
     app.add_middleware(Boundary)
@@ -46,8 +51,7 @@ def described_app() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    # Logs first: the path of an endpoint takes everything that follows it, slashes included.
-    for part in (logs, endpoints, hardware, models, keys, events, identity, operations):
+    for part in PARTS:
         app.include_router(part.router)
     described: list[dict[str, Any]] = []
 

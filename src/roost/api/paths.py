@@ -13,12 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Named(StringConvertor):
-    """An endpoint's id or name, slashes included, in a path that ends with it: no name ends like a path below it."""
+    """An endpoint's id or name, slashes and line ends included; it ends before what a path below it is called."""
 
-    regex = "(?:(?!/(?:adapters|logs)$).)+"
+    regex = r"(?s:(?!/(?:adapters|logs)\Z).)+"
 
 
 register_url_convertor("named", Named())
+ENDPOINT = "/endpoints/{endpoint:named}"
+"""The path of one endpoint; those below it begin with it."""
 
 _SLASHES = re.compile("/{2,}")
 

@@ -15,6 +15,8 @@ DEFAULT_WORDS = ("echo",)
 """The answer to a prompt without words."""
 DEFAULT_COUNT = 16
 """Tokens of an answer that nobody limits."""
+LONGEST = 100_000
+"""No answer is longer, whatever is asked for: a model has a context, and this is what stands for it."""
 
 
 class Unacceptable(Exception):
@@ -67,7 +69,7 @@ def understand(body: bytes, *, chat: bool, model: str) -> Ask:
     return Ask(
         chat=chat,
         words=words,
-        count=DEFAULT_COUNT if limit is None else limit,
+        count=DEFAULT_COUNT if limit is None else min(limit, LONGEST),
         finish_reason="stop" if limit is None else "length",
         prompt_tokens=sum(len(text.split()) for text in said),
         stream=data.get("stream") is True,

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
+from fastapi.routing import APIRoute
 
 from roost import schemas
 from roost.api import openapi
-from roost.api.app import described_app
+from roost.api.app import ROUTES, described_app
 from roost.api.openapi_operations import EVERYWHERE, FAILURES, OPERATIONS
 from roost.gateway.request import INFERENCE_PATHS
 from roost.schemas import endpoints
@@ -48,12 +49,13 @@ def test_the_table_has_every_operation_and_no_other() -> None:
 
 def test_every_route_of_the_app_and_of_the_gateway_is_described() -> None:
     routes = {
-        (method.lower(), getattr(route, "path", "").replace(":path}", "}"))
-        for route in described_app().routes
-        for method in getattr(route, "methods", None) or ()
+        (method.lower(), route.path_format)
+        for route in ROUTES
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
     }
-    hidden = {("get", "/"), ("head", "/openapi.json")}
-    assert routes - hidden <= set(OPERATIONS_FOUND)
+    assert len(routes) > 20
+    assert routes - {("get", "/")} <= set(OPERATIONS_FOUND)
     assert {("post", path.decode()) for path in INFERENCE_PATHS} <= set(OPERATIONS_FOUND)
 
 

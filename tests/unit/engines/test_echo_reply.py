@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.engines.echo_reply import DEFAULT_COUNT, Ask, Unacceptable, answer, events, understand
+from roost.engines.echo_reply import DEFAULT_COUNT, LONGEST, Ask, Unacceptable, answer, events, understand
 
 
 def ask(chat: bool = True, **body: Any) -> Ask:
@@ -92,3 +92,9 @@ def test_bodies_that_are_refused(chat: bool, body: bytes, param: str | None) -> 
 def test_the_model_is_named_as_the_client_named_it() -> None:
     assert ask(model="mine").model == "mine"
     assert ask().model == "echo"
+
+
+@pytest.mark.parametrize("asked_for", [LONGEST + 1, 10**30])
+def test_no_answer_is_without_end(asked_for: int) -> None:
+    asked = ask(max_tokens=asked_for)
+    assert (asked.count, asked.finish_reason) == (LONGEST, "length")

@@ -15,6 +15,7 @@ from roost import schemas
 from roost.api.answers import Delivery, answer, nothing, refusal
 from roost.api.bodies import json_object, parsed
 from roost.api.context import Asker, UseServices, UseSettings
+from roost.api.paths import ENDPOINT
 from roost.api.views import endpoint_list, endpoint_view
 from roost.domain.creation import DELIVERY_HEADER, Wish
 from roost.domain.endpoint import Endpoint
@@ -79,20 +80,20 @@ async def list_all(
     return answer(endpoint_list(endpoints, await services.endpoints.all_replicas()))
 
 
-@router.api_route("/endpoints/{endpoint:path}/adapters", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+@router.api_route(f"{ENDPOINT}/adapters", methods=["GET", "POST", "DELETE"], include_in_schema=False)
 async def adapters(asker: Asker) -> Response:
     """Adapters are not offered."""
     message = "LoRA adapters are not offered by this server yet."
     return refusal(501, message, code="not_implemented", headers={"x-should-retry": "false"})
 
 
-@router.get("/endpoints/{endpoint:named}", response_model=schemas.Endpoint)
+@router.get(ENDPOINT, response_model=schemas.Endpoint)
 async def retrieve(endpoint: str, asker: Asker, services: UseServices) -> Response:
     """One endpoint, by id or name."""
     return await _one(services, await services.endpoints.get(asker, endpoint))
 
 
-@router.patch("/endpoints/{endpoint:named}", response_model=schemas.Endpoint, openapi_extra={"body": "EndpointUpdate"})
+@router.patch(ENDPOINT, response_model=schemas.Endpoint, openapi_extra={"body": "EndpointUpdate"})
 async def update(
     endpoint: str, request: Request, asker: Asker, services: UseServices, settings: UseSettings
 ) -> Response:
@@ -101,7 +102,7 @@ async def update(
     return await _one(services, await services.endpoints.update(asker, endpoint, _change(data)))
 
 
-@router.delete("/endpoints/{endpoint:named}", status_code=204)
+@router.delete(ENDPOINT, status_code=204)
 async def delete(endpoint: str, asker: Asker, services: UseServices) -> Response:
     """Delete an endpoint in any state."""
     deleted = await services.endpoints.delete(asker, endpoint)

@@ -1,7 +1,4 @@
-"""``/endpoints/{id}/logs``: what the engines say, as a list or, with ``follow``, as server-sent events.
-
-Set up before the other routes of endpoints, whose names may hold slashes.
-"""
+"""``/endpoints/{id}/logs``: what the engines say, as a list or, with ``follow``, as server-sent events."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from roost import schemas
 from roost.api.answers import answer
 from roost.api.context import Asker, UseServices, asker
+from roost.api.paths import ENDPOINT
 from roost.api.views import log_lines
 from roost.domain.errors import RoostError
 from roost.domain.log import ReplicaLog
@@ -32,7 +30,7 @@ _STREAM: dict[str, Any] = {
 }
 
 
-@router.get("/endpoints/{endpoint:path}/logs", response_model=schemas.LogList, responses={200: _STREAM})
+@router.get(f"{ENDPOINT}/logs", response_model=schemas.LogList, responses={200: _STREAM})
 async def logs(
     endpoint: str,
     request: Request,
