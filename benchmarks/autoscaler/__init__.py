@@ -1,1 +1,1 @@
-"""The autoscaler's benchmark: Roost's own policy beside the public ones, on a virtual clock. It never opens a socket."""
+"""The autoscaler's benchmark: Roost's policy beside the public ones, on a virtual clock. It opens no socket."""

@@ -6,11 +6,12 @@ on 99 % of the requests, else the one that keeps it most often.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import ceil
 
 from benchmarks.autoscaler.fleet import Setup, View
 
+GRID = tuple((ahead_s, load) for ahead_s in (5, 15, 45) for load in (0.6, 0.8, 1.0, 1.2))
+"""The plans that are tried: seconds looked ahead, and the load of a replica (1: as many requests as suit it)."""
 RUNNING_SHARE = 0.7
 """The share of a replica's slots that decode when it is well used."""
 
@@ -32,20 +33,9 @@ class Plan:
         for each in work:
             sums.append(sums[-1] + each)
         lead = ceil(1.4 * setup.start_s) + 1
-        needs = [
-            ceil((sums[min(at + ahead_s, seconds)] - sums[at]) / ahead_s / load) for at in range(seconds)
-        ]
-        self.counts = [
-            max(needs[max(0, at - lead) : at + lead + 1]) for at in range(seconds)
-        ]
+        needs = [ceil((sums[min(at + ahead_s, seconds)] - sums[at]) / ahead_s / load) for at in range(seconds)]
+        self.counts = [max(needs[max(0, at - lead) : at + lead + 1]) for at in range(seconds)]
 
     def desired(self, view: View, now: float) -> int:
         """What the plan says; a request in hand always has a replica."""
         return max(1, self.counts[min(int(now), len(self.counts) - 1)])
-
-
-def plans(setup: Setup) -> Iterator[Plan]:
-    """The grid."""
-    for ahead_s in (5, 15, 45):
-        for load in (0.6, 0.8, 1.0, 1.2):
-            yield Plan(setup, ahead_s, load)

@@ -55,7 +55,8 @@ class Request:
 
 
 class Replica:
-    """One replica from its order to its end. ``ready_at``: when it takes requests; ``draining``: it takes no more. What it does is added to ``books``."""
+    """One replica from its order to its end. ``ready_at``: when it takes requests; ``draining``: it takes no
+    more. What it does is added to ``books``."""
 
     def __init__(self, ordered_at: float, ready_at: float, model: EngineModel, books: Books) -> None:
         self.books = books

@@ -1,7 +1,7 @@
 """One run: a scenario, a scaler and an engine model on a virtual clock. Called by ``runs``.
 
-The gateway is the same for every scaler: least in flight, no replica above its slots, the surplus in one queue, first in
-first out. A replica costs from its order until it is gone, drains and starts included.
+The gateway is the same for every scaler: least in flight, no replica above its slots, the surplus in one queue, first
+in first out. A replica costs from its order until it is gone, drains and starts included.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from benchmarks.autoscaler.engine import Books, EngineModel, Replica, Request
 
+USUAL_ENGINE = EngineModel()
 START_SPREAD = 0.2
 """The standard deviation of the logarithm of start times."""
 
@@ -67,14 +68,16 @@ class Setup:
     max_replicas: int = 16
     initial: int = 1
     step_at_s: float | None = None
-    engine: EngineModel = EngineModel()
+    engine: EngineModel = USUAL_ENGINE
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: the share of requests within the bound, replica-hours, requests not answered exactly once,
-    seconds from the step to the first order after it (None: no step, or no order), and orders given."""
+    """What a run came to: how many requests there were, the share of them within the bound, replica-hours, requests not
+    answered exactly once, seconds from the step to the first order after it (None: no step, or no order), and orders
+    given."""
 
+    requests: int
     attainment: float
     replica_hours: float
     lost: int
@@ -135,6 +138,7 @@ class Fleet:
         step = self.setup.step_at_s
         after = [at - step for at in self.orders if at >= step] if step is not None else []
         return Outcome(
+            requests=len(requests),
             attainment=in_time / len(requests),
             replica_hours=self.cost_s / 3600,
             lost=sum(1 for each in requests if each.done != 1),

@@ -6,6 +6,7 @@ Called by ``runs``. It begins without a probe: from the prior that is shipped.
 from __future__ import annotations
 
 from benchmarks.autoscaler.fleet import View
+
 from roost.policy.autoscale import decide
 from roost.policy.autoscale_state import Observation, Settings, State, Totals
 from roost.policy.calibration import Work

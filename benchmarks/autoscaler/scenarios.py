@@ -12,7 +12,16 @@ from math import cos, log, pi
 from pathlib import Path
 from random import Random
 
-from benchmarks.autoscaler.traces import PART_S, WINDOW_PARTS, Client, Trace, draw_requests, read_clients, read_requests, vary
+from benchmarks.autoscaler.traces import (
+    PART_S,
+    WINDOW_PARTS,
+    Client,
+    Trace,
+    draw_requests,
+    read_clients,
+    read_requests,
+    vary,
+)
 
 SLO_S = 2.0
 LONG_SLO_S = 10.0
@@ -23,7 +32,8 @@ STEP_AT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``draw`` gives its requests for a random source; replicas cost over ``length_s``. ``tuning``: whether tuning may look at it."""
+    """``draw`` gives its requests for a random source; replicas cost over ``length_s``. ``tuning``: whether tuning may
+    look at it."""
 
     name: str
     draw: Callable[[Random], Trace]

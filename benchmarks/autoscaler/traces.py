@@ -44,9 +44,7 @@ class Quantiles:
     @classmethod
     def of(cls, points: Sequence[float], values: Sequence[float], mean: float) -> Quantiles:
         """With the given mean, as far as the quantiles admit it."""
-        straight = sum(
-            (points[i + 1] - points[i]) * (values[i] + values[i + 1]) / 2 for i in range(len(points) - 2)
-        )
+        straight = sum((points[i + 1] - points[i]) * (values[i] + values[i + 1]) / 2 for i in range(len(points) - 2))
         share, low, high = points[-1] - points[-2], values[-2], values[-1]
         lacking = max(mean - straight - share * low, 1e-9)
         return cls(points, values, min(max(share * (high - low) / lacking - 1, 1.0), 100.0))
