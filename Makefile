@@ -7,7 +7,7 @@ REFERENCE ?= $(or $(wildcard ../shared/spec/api-reference.md),docs/reference/cal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart lock clean
+.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-autoscaler lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -47,12 +47,16 @@ openapi: .venv/.dev ## write docs/reference/openapi.json, which the tests compar
 bench: .venv/.dev ## a quick round of all benchmarks
 	$(BIN)/python -m benchmarks.gateway --quick
 	$(BIN)/python -m benchmarks.coldstart --quick
+	$(BIN)/python -m benchmarks.autoscaler --quick
 
 bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
 	$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-coldstart: .venv/.dev ## from create to the first token, beside the bare engine
 	$(BIN)/python -m benchmarks.coldstart $(ARGS)
+
+bench-autoscaler: .venv/.dev ## the autoscaling policy beside the public ones; traces: ARGS='--traces FOLDER'
+	$(BIN)/python -m benchmarks.autoscaler $(ARGS)
 
 lock: ## pin what is installed now
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,llamacpp]'
