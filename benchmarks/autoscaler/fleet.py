@@ -74,7 +74,8 @@ class Setup:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run came to: how many requests there were, the share of them within the bound, replica-hours, requests not
-    answered exactly once, seconds from the step to the first order after it (None: no step, or no order), and orders
+    answered exactly once, seconds from the step to the first order after it
+    (of a start, or to take back what drains) (None: no step, or no order), and orders
     given."""
 
     requests: int
@@ -222,6 +223,7 @@ class Fleet:
         if self.scaler.undrains:
             for replica in [each for each in self.replicas if each.draining][:more]:
                 replica.draining = False
+                self.orders.append(self.now)
                 self.taking.append(replica)
                 more -= 1
         for _ in range(more):

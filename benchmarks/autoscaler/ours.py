@@ -51,6 +51,7 @@ class Roost:
             draining=view.draining,
             in_flight=view.in_flight,
             held=view.held,
+            unserved=view.arrived - len(view.ttfts),
             unserved_prompt_tokens=view.unserved_prompt_tokens,
             started=started,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.autoscaler.runs import ANCHOR, ATTAINED, ORACLE, ROOST, STATIC, Row
+from benchmarks.autoscaler.scenarios import SECOND
 
 EQUAL = 0.001
 """A baseline attains as much as another policy when it lacks no more than this."""
@@ -80,9 +81,11 @@ def targets_table(rows: Sequence[Row]) -> Iterator[str]:
         ratio = _total(chosen, ROOST) / _total(chosen, ANCHOR)
         yield f"| total replica-hours ÷ KPA-6+300, {label} | ≤ 0.75 | {ratio:.3f} | {_met(ratio <= 0.75)} |"
     held = [group for group in short if not group[0].scenario.tuning]
-    if held:
-        ratio = _total(held, ROOST) / _total(held, ANCHOR)
-        yield f"| the same, held-out scenarios only, starts ≤ 5 s | ≤ 0.75 | {ratio:.3f} | {_met(ratio <= 0.75)} |"
+    second = [group for group in held if group[0].scenario.name.endswith(SECOND)]
+    for label, chosen in (("held-out scenarios", held), ("held-out windows never looked at", second)):
+        if chosen:
+            ratio = _total(chosen, ROOST) / _total(chosen, ANCHOR)
+            yield f"| the same, {label}, starts ≤ 5 s | ≤ 0.75 | {ratio:.3f} | {_met(ratio <= 0.75)} |"
     yield _cheapest_line(short)
     ratio = _total(short, ROOST) / _total(short, ORACLE)
     yield f"| total replica-hours ÷ clairvoyant plan, starts ≤ 5 s | printed | {ratio:.2f} | |"

@@ -1,12 +1,13 @@
 """The scenarios: what arrives, within which bound the first token shall come. Called by ``runs``.
 
 Recorded ones need the trace folder; without it, synthetic ones of the same kind take their place. Which clients tuning
-may see is fixed by a rule: of the clients in the order of the record, every other one, from the first.
+may see is fixed by a rule: of the clients in the order of the record, every other one, from the first. The others
+come with two windows, as the first of them was looked at once between two versions of the policy (docs/autoscaling.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import cos, log, pi
 from pathlib import Path
@@ -28,6 +29,8 @@ LONG_SLO_S = 10.0
 LONG_PROMPTS = 2000.0
 """Where prompts average this many tokens, the bound is the long one: prefill alone takes seconds."""
 STEP_AT_S = 600.0
+SECOND = ", second"
+"""Marks the second window of a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,20 @@ def _recorded(folder: Path) -> list[Scenario]:
     return [
         Scenario("azure conv", lambda random: vary(conv, random), 3600.0),
         Scenario("azure code", lambda random: vary(code, random), 3600.0, LONG_SLO_S),
-        *(_client(each, index % 2 == 0) for index, each in enumerate(read_clients(folder))),
+        *_clients(folder),
     ]
 
 
-def _client(client: Client, tuning: bool) -> Scenario:
+def _clients(folder: Path) -> Iterator[Scenario]:
+    for index, (first, second) in enumerate(read_clients(folder)):
+        yield _client(first, "", tuning=index % 2 == 0)
+        if index % 2 and second is not None:
+            yield _client(second, SECOND, tuning=False)
+
+
+def _client(client: Client, which: str, *, tuning: bool) -> Scenario:
     slo = LONG_SLO_S if client.prompt_mean >= LONG_PROMPTS else SLO_S
-    name = f"client {client.name} {client.kind}"
+    name = f"client {client.name} {client.kind}{which}"
     return Scenario(name, lambda random: draw_requests(client, random), WINDOW_PARTS * PART_S, slo, tuning)
 
 

@@ -7,7 +7,7 @@ import gzip
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -79,8 +79,9 @@ def read_requests(path: Path) -> Trace:
         return [(float(r["t_s"]), int(r["prompt_tokens"]), int(r["output_tokens"])) for r in rows]
 
 
-def read_clients(folder: Path) -> list[Client]:
-    """The clients in the order of the record, each with its busiest two hours (see ``busiest``)."""
+def read_clients(folder: Path) -> list[tuple[Client, Client | None]]:
+    """The clients in the order of the record, each with its busiest two hours (see ``busiest``), and with the busiest
+    of the rest of its record that does not overlap them (None: there are none)."""
     lengths = json.loads((folder / "servegen_lengths.json").read_text())
     parts: dict[str, list[Part]] = {}
     with gzip.open(folder / "servegen_clients_14d.csv.gz", "rt") as file:
@@ -88,31 +89,45 @@ def read_clients(folder: Path) -> list[Client]:
             part = Part(float(row["t_s"]), float(row["rate_rps"]), row["family"] == "W", float(row["shape"]))
             parts.setdefault(row["client"], []).append(part)
     points = lengths["quantile_points"]
-    return [
-        Client(
+    read: list[tuple[Client, Client | None]] = []
+    for name, told in lengths["clients"].items():
+        most_rps = MOST_PROMPT_TOKENS_PER_S / told["prompt_mean"]
+        first = busiest(parts[name], most_rps)
+        ends_s = first[0].at_s + WINDOW_PARTS * PART_S
+        before = [each for each in parts[name] if each.at_s < first[0].at_s]
+        after = [each for each in parts[name] if each.at_s >= ends_s]
+        second = max((busiest(rest, most_rps) for rest in (before, after)), key=_count)
+        client = Client(
             name=name,
             kind=told["class"],
-            parts=busiest(parts[name], MOST_PROMPT_TOKENS_PER_S / told["prompt_mean"]),
+            parts=_from_zero(first),
             prompt=Quantiles.of(points, told["prompt_quantiles"], told["prompt_mean"]),
             output=Quantiles.of(points, told["output_quantiles"], told["output_mean"]),
             prompt_mean=told["prompt_mean"],
         )
-        for name, told in lengths["clients"].items()
-    ]
+        read.append((client, replace(client, parts=_from_zero(second)) if second else None))
+    return read
+
+
+def _count(parts: Sequence[Part]) -> float:
+    return sum(each.rate_rps for each in parts) * PART_S
+
+
+def _from_zero(parts: Sequence[Part]) -> list[Part]:
+    return [replace(each, at_s=each.at_s - parts[0].at_s) for each in parts]
 
 
 def busiest(parts: Sequence[Part], most_rps: float) -> list[Part]:
     """The two hours with the most requests of those that hold at most 30,000, and in no part more than ``most_rps``;
-    their times begin at 0. Parts without requests are absent from a record."""
+    empty if there are none. Parts without requests are absent from a record."""
     best: list[Part] = []
     most = 0.0
     for first in parts:
         within = [each for each in parts if 0 <= each.at_s - first.at_s < WINDOW_PARTS * PART_S]
-        count = sum(each.rate_rps for each in within) * PART_S
+        count = _count(within)
         if most < count <= MOST_REQUESTS and max(each.rate_rps for each in within) <= most_rps:
             best, most = within, count
-    begin = best[0].at_s
-    return [Part(each.at_s - begin, each.rate_rps, each.weibull, each.shape) for each in best]
+    return best
 
 
 def draw_requests(client: Client, random: Random) -> Trace:

@@ -14,12 +14,12 @@ from roost.policy.autoscale_state import Decision, Observation, Settings, State,
 from roost.policy.calibration import Calibration, Work, learn_start, refine, start_quantile
 from roost.policy.demand import add_span, largest, note_count, rate
 
-SLOW_S, FAST_S = 60.0, 10.0
+SLOW_S, FAST_S = 60.0, 5.0
 """The windows over which arriving work is averaged."""
 NEED_GRAIN_S = 5.0
 """Needs are remembered by the largest of so many seconds."""
-OUTPUT_MEMORY = 100.0
-"""Requests over which the expected number of output tokens is averaged."""
+LENGTHS_MEMORY = 100.0
+"""Requests over which the expected numbers of prompt and output tokens are averaged."""
 OVERDUE = 1.5
 """A start that takes this many times as long as the slowest in twenty is no longer counted on."""
 BURST_FACTOR = 3.0
@@ -49,13 +49,15 @@ def decide(settings: Settings, state: State, observation: Observation, now: floa
         state = replace(state, starts=learn_start(state.starts, seconds))
     if observation.totals is None:
         return _unchanged(settings, state, observation, now, "no gateway tells its counts")
+    # The length to be expected is that of earlier prompts: long ones among those that wait shall not excuse themselves.
+    usual = state.prompt_tokens
     state = _counted(settings, state, observation.totals, now)
     work, burst = rate(state.arrived, now, SLOW_S), rate(state.arrived, now, FAST_S)
-    terms = _terms(settings, state, observation, work, burst)
+    terms = _terms(settings, replace(state, prompt_tokens=usual), observation, work, burst)
     needs = note_count(state.needs, now, max(terms.values()), NEED_GRAIN_S, settings.hold_most_s)
     state = replace(state, at=now, needs=needs)
     decision = _chosen(settings, state, observation, now, terms)
-    shown = {**decision.terms, "w60": work, "w10": burst, "beta": state.beta}
+    shown = {**decision.terms, "w60": work, "w5": burst, "beta": state.beta}
     state = replace(state, decision=replace(decision, terms=shown))
     return state, _within(settings, replace(decision, terms=shown))
 
@@ -90,9 +92,13 @@ def _terms(settings: Settings, state: State, observation: Observation, work: flo
         "burst": staffed(min(burst, BURST_FACTOR * work + 1), state.beta) if surge else 0,
         "running": ceil((observation.in_flight + observation.held) / (settings.full_share * settings.slots) - 1e-9),
     }
-    if observation.unserved_prompt_tokens is not None:
-        waiting_s = observation.unserved_prompt_tokens * state.calibration.costs.prefill_s_per_token
-        terms["waiting"] = ceil(waiting_s / (settings.waiting_share * settings.ttft_target_s) - 1e-9)
+    if observation.unserved is not None and observation.unserved_prompt_tokens is not None:
+        prefill_s = state.calibration.costs.prefill_s_per_token
+        may_wait_s = settings.waiting_share * settings.ttft_target_s
+        may_wait_s += settings.waiting_prompts * state.prompt_tokens * prefill_s
+        wanted = ceil(observation.unserved_prompt_tokens * prefill_s / may_wait_s - 1e-9)
+        # A prompt cannot be shared out, however long it is.
+        terms["waiting"] = min(wanted, observation.unserved)
     return terms
 
 
@@ -151,10 +157,7 @@ def _counted(settings: Settings, state: State, totals: Totals, now: float) -> St
     if old is None or begin is None or begin >= now:
         return replace(state, totals=totals, told_at=now, trimmed_at=now)
     finished = max(0, totals.finished - old.finished)
-    expected = state.output_tokens
-    if finished:
-        mean = max(0.0, totals.finished_output_tokens - old.finished_output_tokens) / finished
-        expected += (mean - expected) * (1 - (1 - 1 / OUTPUT_MEMORY) ** finished)
+    expected = _learned(state.output_tokens, totals.finished_output_tokens - old.finished_output_tokens, finished)
     calibration = _calibrated(state.calibration, old.work, totals.work)
     requests = max(0, totals.requests - old.requests)
     prompt_tokens = max(0.0, totals.prompt_tokens - old.prompt_tokens)
@@ -166,10 +169,18 @@ def _counted(settings: Settings, state: State, totals: Totals, now: float) -> St
         totals=totals,
         told_at=now,
         arrived=add_span(state.arrived, begin, now, work, SLOW_S),
+        prompt_tokens=_learned(state.prompt_tokens, prompt_tokens, requests),
         output_tokens=expected,
         calibration=calibration,
     )
     return _trimmed(settings, state, totals, now)
+
+
+def _learned(expected: float, tokens: float, requests: int) -> float:
+    """The expected tokens of a request after ``requests`` more had ``tokens`` together."""
+    if not requests:
+        return expected
+    return expected + (max(0.0, tokens) / requests - expected) * (1 - (1 - 1 / LENGTHS_MEMORY) ** requests)
 
 
 def _calibrated(calibration: Calibration, old: Work, new: Work) -> Calibration:

@@ -31,7 +31,8 @@ class Settings:
     slots: int
     ttft_target_s: float = 2.0
     full_share: float = 0.7
-    waiting_share: float = 0.4
+    waiting_share: float = 0.2
+    waiting_prompts: float = 1.25
     attained: float = 0.99
     well_attained: float = 0.997
     beta_least: float = 0.0
@@ -70,8 +71,8 @@ class Observation:
 
     ``ready`` replicas take requests; ``starting`` are the ages of starts under way, in seconds, those between two
     attempts apart in ``backing_off``; ``draining`` ones can still be taken back. ``in_flight`` requests are at
-    replicas, ``held`` ones wait in the gateways; ``unserved_prompt_tokens`` are those of requests of either kind that
-    have no first token yet (None: unknown). ``started``: how long the starts took that have ended since the last
+    replicas, ``held`` ones wait in the gateways; ``unserved`` of both have no first token yet, and so many
+    ``unserved_prompt_tokens`` (None: unknown). ``started``: how long the starts took that have ended since the last
     observation.
     """
 
@@ -82,6 +83,7 @@ class Observation:
     draining: int = 0
     in_flight: int = 0
     held: int = 0
+    unserved: int | None = None
     unserved_prompt_tokens: float | None = None
     started: tuple[float, ...] = ()
 
@@ -98,14 +100,16 @@ class Decision:
 @dataclass(frozen=True, slots=True)
 class State:
     """What is remembered between decisions. ``at``: when the last was made (None: there was none); ``totals`` as last
-    told, at ``told_at``; ``arrived`` work; ``needs`` as they were, for the hold; ``output_tokens`` that a request
-    is expected to bring; ``beta`` of the staffing; ``attainment`` by the minute: when, first tokens, those in time."""
+    told, at ``told_at``; ``arrived`` work; ``needs`` as they were, for the hold; the ``prompt_tokens`` and
+    ``output_tokens`` that a request is expected to bring; ``beta`` of the staffing; ``attainment`` by the minute: when,
+    first tokens, those in time."""
 
     at: float | None = None
     told_at: float | None = None
     totals: Totals | None = None
     arrived: tuple[Span, ...] = ()
     needs: tuple[Count, ...] = ()
+    prompt_tokens: float = 1000.0
     output_tokens: float = 200.0
     beta: float = 0.5
     trimmed_at: float | None = None

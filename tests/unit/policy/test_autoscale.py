@@ -61,10 +61,19 @@ def test_a_burst_is_answered_within_its_first_seconds() -> None:
 
 
 def test_prompts_that_wait_ask_for_replicas_at_once() -> None:
-    decision = Line().tell(0, unserved_prompt_tokens=8000.0, in_flight=8)
-    # Four seconds of prefill, in 0.4 of the two seconds a first token may take.
-    assert decision.desired == 5
+    decision = Line().tell(0, unserved=8, unserved_prompt_tokens=8000.0, in_flight=8)
+    # Four seconds of prefill; what may wait at a replica is 0.4 s and 1.25 usual prompts of half a second.
+    assert decision.desired == 4
     assert decision.reason == "prompts that wait for their first token"
+
+
+def test_one_long_prompt_asks_for_no_second_replica() -> None:
+    assert Line().tell(0, unserved=1, unserved_prompt_tokens=8000.0, in_flight=1).desired == 1
+
+
+def test_longer_prompts_may_wait_longer() -> None:
+    line = Line(replace(FRESH, prompt_tokens=4000.0))
+    assert line.tell(0, unserved=8, unserved_prompt_tokens=8000.0, in_flight=8).desired == 2
 
 
 def test_full_slots_ask_for_replicas() -> None:
@@ -124,7 +133,7 @@ def test_a_gap_in_the_counts_is_spread_over_its_time() -> None:
         line.tell(2)
     for _ in range(20):
         line.tell(2, told=False)
-    assert line.tell(2).terms["w10"] == pytest.approx(2 * 0.6)
+    assert line.tell(2).terms["w5"] == pytest.approx(2 * 0.6)
 
 
 @pytest.mark.parametrize(("in_time", "beta"), [(0, 1.0), (100, 0.0)])

@@ -82,6 +82,7 @@ def observed(ticks: Sequence[Tick]) -> list[Observation]:
                 starting=tick.starting,
                 in_flight=tick.in_flight,
                 held=tick.held,
+                unserved=None if tick.waiting is None else tick.in_flight + tick.held,
                 unserved_prompt_tokens=tick.waiting,
                 started=tick.started,
             )
@@ -122,6 +123,7 @@ def test_more_load_never_asks_for_fewer(
     *before, less = observed([*ticks, replace(last, told=True, waiting=last.waiting or 0)])
     state, _ = played(before)
     assert less.totals is not None
+    assert less.unserved is not None
     assert less.unserved_prompt_tokens is not None
     totals = replace(
         less.totals,
@@ -133,6 +135,7 @@ def test_more_load_never_asks_for_fewer(
         totals=totals,
         in_flight=less.in_flight + in_flight,
         held=less.held + held,
+        unserved=less.unserved + in_flight + held,
         unserved_prompt_tokens=less.unserved_prompt_tokens + waiting,
     )
     now = T0 + len(before)
