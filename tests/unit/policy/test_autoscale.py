@@ -184,3 +184,12 @@ def test_first_tokens_are_counted_anew_when_a_gateway_begins_anew() -> None:
         line.totals = replace(line.totals, first_tokens=line.totals.first_tokens + 100)
         line.tell(0)
     assert line.state.beta > 0.5
+
+
+def test_long_prompts_that_wait_do_not_excuse_themselves() -> None:
+    def asked(tokens_each: float) -> Decision:
+        line = Line(replace(FRESH, prompt_tokens=100.0))
+        line.totals = replace(line.totals, requests=8, prompt_tokens=8 * tokens_each)
+        return line.tell(0, unserved=8, unserved_prompt_tokens=8000.0, in_flight=8)
+
+    assert asked(9000.0).terms["waiting"] == asked(1000.0).terms["waiting"] == 8
