@@ -15,13 +15,31 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 from roost.policy.calibration import Calibration, StartTimes, Work
 from roost.policy.demand import Count, Span
 
+
+class Recorded:
+    """A value with a JSON form."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that ``json.dumps`` takes."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Self:
+        """The value that ``to_dict`` was called on, also after a turn through JSON. What another version wrote is read
+        as far as this one knows it; what it lacks has its default."""
+        restored: Self = _restored(cls, form)
+        return restored
+
+
 NO_WORK = Work()
 UNKNOWN_ENGINE = Calibration()
 NO_STARTS = StartTimes()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Recorded):
     """``min_replicas`` and ``max_replicas`` are the user's (a minimum of 0 counts as 1 here: ``policy.idle`` alone goes
     to zero); ``slots`` is how many requests a replica takes at once; ``ttft_target_s`` is what a first token may take.
     The rest is one shipped configuration: docs/autoscaling.md tells what each does. Times in seconds."""
@@ -66,7 +84,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Recorded):
     """An endpoint at a moment. ``totals`` None: no gateway tells, and nothing is decided anew.
 
     ``ready`` replicas take requests; ``starting`` are the ages of starts under way, in seconds, those between two
@@ -89,7 +107,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Recorded):
     """``desired`` replicas, draining ones apart; why; and the terms it came from, for the record."""
 
     desired: int
@@ -98,7 +116,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class State(Recorded):
     """What is remembered between decisions. ``at``: when the last was made (None: there was none); ``totals`` as last
     told, at ``told_at``; ``arrived`` work; ``needs`` as they were, for the hold; the ``prompt_tokens`` and
     ``output_tokens`` that a request is expected to bring; ``beta`` of the staffing; ``attainment`` by the minute: when,
@@ -118,16 +136,6 @@ class State:
     starts: StartTimes = NO_STARTS
     decision: Decision | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """A form that ``json.dumps`` takes."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, form: Mapping[str, Any]) -> Self:
-        """The state that ``to_dict`` was called on, also after a turn through JSON."""
-        restored: Self = _restored(cls, form)
-        return restored
-
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def _restored(kind: Any, value: Any) -> Any:
     """``value``, as JSON gives it, as what the annotation ``kind`` says."""
     if is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
-        return kind(**{name: _restored(hints[name], each) for name, each in value.items()})
+        return kind(**{name: _restored(hints[name], each) for name, each in value.items() if name in hints})
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else _restored(inner[0], value)

@@ -193,3 +193,9 @@ def test_long_prompts_that_wait_do_not_excuse_themselves() -> None:
         return line.tell(0, unserved=8, unserved_prompt_tokens=8000.0, in_flight=8)
 
     assert asked(9000.0).terms["waiting"] == asked(1000.0).terms["waiting"] == 8
+
+
+def test_a_state_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    form = {**FRESH.to_dict(), "of_tomorrow": 1}
+    del form["beta"]
+    assert State.from_dict(form) == replace(FRESH, beta=State().beta)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.policy.autoscale import decide, orders
-from roost.policy.autoscale_state import Decision, Observation, Settings, State, Totals
+from roost.policy.autoscale_state import Decision, Observation, Recorded, Settings, State, Totals
 from roost.policy.calibration import Work
 
 SETTINGS = Settings(min_replicas=1, max_replicas=12, slots=8)
+Value = TypeVar("Value", bound=Recorded)
 T0 = 1_700_000_000.0
 
 
@@ -101,6 +103,11 @@ def played(
     return state, decisions
 
 
+def told(value: Value) -> Value:
+    """The value after a turn through JSON."""
+    return type(value).from_dict(json.loads(json.dumps(value.to_dict())))
+
+
 def counted_on(state: State, observation: Observation) -> int:
     """Replicas that are ready, and starts that are not overdue: those that no number of orders would replace."""
     asked = orders(state, observation, 1000, 10_000)
@@ -166,6 +173,13 @@ def test_a_restart_from_the_stored_state_changes_nothing(before: list[Tick], aft
     assert stored == state
     rest = seen[len(before) :]
     assert played(rest, begin=T0 + len(before), state=stored) == played(rest, begin=T0 + len(before), state=state)
+
+
+@given(RUNS)
+def test_what_was_decided_can_be_recorded_and_replayed(ticks: list[Tick]) -> None:
+    seen = observed(ticks)
+    decisions = played(seen)[1]
+    assert played([told(each) for each in seen], told(SETTINGS))[1] == [told(each) for each in decisions] == decisions
 
 
 @given(RUNS)
