@@ -62,8 +62,8 @@ class RouteEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class RouteKey:
-    """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never), ``endpoints`` are the ids
-    of those that it may use (None: all of its owner's)."""
+    """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never), ``endpoints`` are the
+    ids of those that it may use (None: all of its owner's)."""
 
     digest: str
     id: str

@@ -45,8 +45,8 @@ class Capabilities:
     managed: bool = True
     memory: MemoryUse | None = USUAL_MEMORY
     stands_in: bool = False
-    """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint, with
-    room for one whole context."""
+    """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint,
+    with room for one whole context."""
 
 
 @dataclass(frozen=True, slots=True)

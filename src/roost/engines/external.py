@@ -36,7 +36,8 @@ class ExternalEngine:
         """Raise ``LaunchRefused`` for any option: that server has its own."""
         if model.options:
             raise LaunchRefused(
-                f"{model.id}: the external engine has no options; set {', '.join(sorted(model.options))} at the server.",
+                f"{model.id}: the external engine has no options; set {', '.join(sorted(model.options))} at the "
+                "server.",
                 code="unknown_option",
             )
 
