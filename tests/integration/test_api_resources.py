@@ -282,6 +282,8 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         ({"expires_at": "2025-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_at": "2030-01-01T00:00:00"}, "expires_at"),
         ({"expires_at": "tomorrow"}, "expires_at"),
+        ({"expires_at": "1999999999"}, "expires_at"),
+        ({"expires_at": 1999999999}, "expires_at"),
         ({"expires_at": "9999-12-31T23:59:59-14:00"}, "expires_at"),
         ({"name": "x" * 65}, "name"),
         ({"name": "a\nb"}, "name"),
@@ -290,6 +292,8 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         ({"endpoints": ["endpoint-none"]}, "endpoints"),
         ({"endpoints": ["e"] * 1001}, "endpoints"),
         ({"role": "admin", "endpoints": ["endpoint-none"]}, "endpoints"),
+        ({"endpoint": ["endpoint-1"]}, "endpoint"),
+        ({"expires": "2030-01-01T00:00:00Z"}, "expires"),
     ],
 )
 async def test_bad_keys_are_refused(

@@ -1,7 +1,8 @@
 """What all wire models have in common. Called by the other modules of this package only.
 
 Answers ignore fields they do not know, so that an older client reads a newer server. Bodies are strict about types (no
-``"3"`` or ``true`` for a number) and ignore unknown fields, since clients of several years send some.
+``"3"`` or ``true`` for a number) and ignore unknown fields, since clients of several years send some; those that no
+client but ours sends refuse them.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from roost.schemas.base import Answer, Body, Listing
 
@@ -14,6 +16,16 @@ State = Literal["active", "expired", "revoked"]
 
 Role = Literal["admin", "member", "inference"]
 """What a key may do."""
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: Any) -> Any:
+    """``value`` unless it is something else than a time as RFC 3339 writes it (pydantic alone takes bare numbers)."""
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        return value
+    raise PydanticCustomError("datetime_rfc_3339", "must be a time in RFC 3339 with a time zone")
 
 
 class ApiKey(Answer):
@@ -44,12 +56,17 @@ class ApiKeyList(Listing[ApiKey]):
 
 
 class ApiKeyCreate(Body):
-    """The body of ``POST /keys``. ``owner`` defaults to the caller's."""
+    """The body of ``POST /keys``. ``owner`` defaults to the caller's.
+
+    A field that is not known is refused: a misspelt limit must not make a key without it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     owner: str | None = None
     role: str = Field(default="member", description="admin, member or inference.")
-    expires_at: AwareDatetime | None = Field(
-        default=None, strict=False, description="RFC 3339 with a time zone; absent: never."
+    expires_at: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)] | None = Field(
+        default=None, description="RFC 3339 with a time zone; absent: never."
     )
     name: str | None = Field(default=None, description="For people: what the key is used for.")
     endpoints: list[str] | None = Field(

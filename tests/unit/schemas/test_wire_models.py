@@ -53,10 +53,33 @@ def test_a_seventh_state_is_refused() -> None:
     assert set(getattr(field, "__args__", ())) == {"PENDING", "STARTING", "STARTED", "STOPPING", "STOPPED", "ERROR"}
 
 
-@pytest.mark.parametrize("expires", ["2030-01-01T00:00:00", "soon", True])
-def test_a_time_needs_a_zone(expires: object) -> None:
+@pytest.mark.parametrize(
+    "expires",
+    [
+        "2030-01-01T00:00:00",
+        "2030-01-01T00:00Z",
+        "2030-01-01",
+        "soon",
+        "",
+        True,
+        1999999999,
+        "1999999999",
+        4e12,
+        "4e12",
+    ],
+)
+def test_an_expiry_is_rfc_3339_with_a_zone(expires: object) -> None:
     with pytest.raises(ValidationError):
         schemas.ApiKeyCreate.model_validate({"expires_at": expires})
+
+
+@pytest.mark.parametrize(
+    "expires", ["2030-01-01T00:00:00Z", "2030-01-01t01:00:00.000000+01:00", "2029-12-31 19:00:00-05:00"]
+)
+def test_all_forms_of_rfc_3339_are_read(expires: str) -> None:
+    body = schemas.ApiKeyCreate.model_validate({"expires_at": expires})
+
+    assert body.expires_at == datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def test_all_that_is_exported_is_a_wire_model_or_a_choice() -> None:
