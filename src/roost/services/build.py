@@ -86,7 +86,7 @@ def build_services(
         models=ModelService(catalog, cache, store),
         keys=KeyService(store, now, uuids, token, wake_routes),
         events=EventService(store),
-        logs=LogService(endpoints, store, logs_of or _no_logs, wait),
+        logs=LogService(endpoints, store, logs_of or _no_logs, now, wait),
         recent_creates=RecentCreates(store, now),
     )
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from roost.domain.endpoint import Endpoint
 from roost.domain.errors import BadRequest, NotFound
 from roost.domain.log import ReplicaLog
 from roost.policy import logs as policy
 from roost.services.access import Principal
-from roost.services.endpoints import EndpointService
+from roost.services.endpoints import EndpointService, endpoint_missing
 from roost.store.base import Store
 
 MAX_TAIL = 10_000
 WINDOW = 500
 """Lines of each replica that are looked at between two looks of ``follow``."""
 POLL_S = 0.5
+CHECK_EVERY = timedelta(seconds=3)
+"""How long a follower that may not follow any more, because its key was revoked say, can go on."""
 EVENTS = 50
 """Events of an endpoint among which its last failure is looked for."""
 
@@ -34,6 +37,7 @@ class LogService:
     endpoints: EndpointService
     store: Store
     logs_of: LogsOf
+    now: Callable[[], datetime]
     wait: Callable[[float], Awaitable[None]]
 
     async def tail(
@@ -50,20 +54,27 @@ class LogService:
         return _chosen(await self._all(endpoint, tail), replica, tail)
 
     async def follow(
-        self, principal: Principal, id_or_name: str, *, replica: str | None = None, tail: int = 200
+        self, asks: Callable[[], Awaitable[Principal]], id_or_name: str, *, replica: str | None = None, tail: int = 200
     ) -> AsyncIterator[Sequence[ReplicaLog]]:
         """What ``tail`` gives, then what is new every ``POLL_S`` seconds (often nothing), of replicas that come later,
         too. Goes on while the endpoint is stopped, ends when it is deleted.
 
-        The failures of ``tail`` are raised by the first step.
+        ``asks`` tells who asks, at first and every ``CHECK_EVERY``. The failures of ``tail`` are raised by the first
+        step; later ones raise what ``asks`` raises, and ``NotFound`` and ``PermissionDenied`` as soon as the one who
+        asks may not see the endpoint any more.
         """
         _check(tail)
-        endpoint = await self.endpoints.get(principal, id_or_name)
+        endpoint = await self.endpoints.get(await asks(), id_or_name)
+        checked = self.now()
         found = await self._all(endpoint, max(tail, WINDOW))
         shown = {log.replica_id: log.lines for log in found}
         yield _chosen(found, replica, tail)
         while await self._exists(endpoint):
             await self.wait(POLL_S)
+            # However much is said. A clock that was set back must not put the check off.
+            if abs(self.now() - checked) >= CHECK_EVERY:
+                _admit(await asks(), endpoint)
+                checked = self.now()
             news = []
             for log in await self.logs_of(endpoint.id, WINDOW):
                 lines = tuple(policy.fresh(shown.get(log.replica_id, ()), log.lines))
@@ -89,6 +100,13 @@ class LogService:
             if event.kind == "replica.failed" and event.replica_id is not None and lines:
                 return [ReplicaLog(event.replica_id, tuple(lines.split("\n")[-tail:] if tail else ()), ended=True)]
         return []
+
+
+def _admit(principal: Principal, endpoint: Endpoint) -> None:
+    """Raises ``PermissionDenied`` and ``NotFound`` for a principal that may not see the endpoint."""
+    principal.require_control()
+    if not principal.may_use(endpoint.id, endpoint.owner):
+        raise endpoint_missing(endpoint.id)
 
 
 def _check(tail: int) -> None:

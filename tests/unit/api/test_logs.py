@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -13,20 +14,23 @@ from tests.unit.api.front import CREATE, app_of, check_failure, client_of
 from tests.unit.services.office import ADMIN, Office
 
 from roost.api.routes.logs import KEEP_ALIVE_S
+from roost.domain.key import Role
 from roost.domain.log import ReplicaLog
-from roost.services.logs import POLL_S, LogService
+from roost.services.logs import CHECK_EVERY, POLL_S, LogService
+from roost.testing.builders import make_key
 
 LINES = [ReplicaLog("replica-0", ("over",), ended=True), ReplicaLog("replica-1", ("eins", "zwei \ud800"))]
 
 
 class Server:
-    """The public app; ``waits`` says what happens while a stream waits."""
+    """The public app; ``waits`` says what happens while a stream waits. ``chatty``: each wait brings a line."""
 
     def __init__(self, office: Office) -> None:
         self.office = office
         self.waited = 0
+        self.chatty = False
         self.waits: Callable[[int], Awaitable[None]] = self._nothing
-        logs = LogService(office.services.endpoints, office.store, self._logs_of, self._wait)
+        logs = LogService(office.services.endpoints, office.store, self._logs_of, office.clock.now, self._wait)
         office.services = replace(office.services, logs=logs)
         self.app = app_of(office)
 
@@ -40,11 +44,13 @@ class Server:
             return await http.get(path)
 
     async def _logs_of(self, endpoint_id: str, tail: int) -> Sequence[ReplicaLog]:
-        return [replace(log, lines=log.lines[-tail:] if tail else ()) for log in LINES]
+        said = tuple(f"line {n}" for n in range(self.waited)) if self.chatty else ()
+        return [replace(log, lines=(*log.lines, *said)[-tail:] if tail else ()) for log in LINES]
 
     async def _wait(self, seconds: float) -> None:
         self.waited += 1
         assert self.waited < 1000, "a stream that does not end"
+        self.office.clock.advance(timedelta(seconds=seconds))
         await self.waits(self.waited)
 
     async def _nothing(self, count: int) -> None:
@@ -95,15 +101,45 @@ async def test_a_stream_is_of_unnamed_events_with_comments_in_its_silence(server
     assert [event for event in events if event.startswith(":")] == [": following", ": keep-alive", ": keep-alive"]
 
 
-async def test_a_key_that_is_revoked_ends_the_stream(server: Server) -> None:
+def data_of(response: httpx.Response) -> list[dict[str, Any]]:
+    events = [event for event in response.text.split("\n\n") if event]
+    return [json.loads(event.removeprefix("data: ")) for event in events if not event.startswith(":")]
+
+
+@pytest.mark.parametrize("chatty", [False, True])
+async def test_a_key_that_is_revoked_ends_the_stream_however_much_is_said(server: Server, chatty: bool) -> None:
     created = await server.create()
+    server.chatty = chatty
 
     async def revoke(count: int) -> None:
         if count == 1:
-            server.office.clock.advance(timedelta(seconds=1))
             await server.office.store.revoke_key("key-00000001", server.office.clock.now(), [])
 
     server.waits = revoke
     response = await server.get(f"/endpoints/{created['id']}/logs?follow=true")
-    error = json.loads(response.text.rstrip().rsplit("data: ", 1)[1])["error"]
-    assert "authentication" in error["message"].lower()
+    assert "authentication" in data_of(response)[-1]["error"]["message"].lower()
+    assert server.waited * POLL_S <= CHECK_EVERY.total_seconds()
+
+
+async def test_a_key_that_expires_ends_the_stream_of_an_engine_that_talks(server: Server) -> None:
+    created = await server.create()
+    server.chatty = True
+    expires_at = server.office.clock.now() + timedelta(seconds=10)
+    await server.office.store.insert_key(make_key(7, role=Role.ADMIN, expires_at=expires_at), [])
+    response = await server.get(f"/endpoints/{created['id']}/logs?follow=true", key=7)
+    assert "expired" in data_of(response)[-1]["error"]["message"]
+    assert server.office.clock.now() <= expires_at + CHECK_EVERY
+
+
+async def test_the_stream_of_an_engine_that_talks_ends_with_the_endpoint(server: Server) -> None:
+    created = await server.create()
+    server.chatty = True
+
+    async def delete(count: int) -> None:
+        if count == 4:
+            await server.office.services.endpoints.delete(ADMIN, created["id"])
+
+    server.waits = delete
+    response = await server.get(f"/endpoints/{created['id']}/logs?follow=true")
+    assert data_of(response)[-1]["line"].startswith("line ")
+    assert server.waited == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -11,7 +12,8 @@ from fastapi.responses import StreamingResponse
 
 from roost import schemas
 from roost.api.answers import answer
-from roost.api.context import Asker, UseServices, asker
+from roost.api.context import Asker, UseServices
+from roost.api.context import asker as who_asks
 from roost.api.paths import ENDPOINT
 from roost.api.views import log_lines
 from roost.domain.errors import RoostError
@@ -22,7 +24,7 @@ from roost.web.errors import body_of
 router = APIRouter(tags=["endpoints"])
 
 KEEP_ALIVE_S = 10.0
-"""Longest silence of a stream, in seconds; then a comment is sent and the key is checked again."""
+"""Longest silence of a stream, in seconds; then a comment is sent."""
 
 _STREAM: dict[str, Any] = {
     "description": "With follow: unnamed events whose data is a line as in the list.",
@@ -45,16 +47,14 @@ async def logs(
     if not follow:
         found = await services.logs.tail(asker, endpoint, replica=wanted, tail=tail)
         return answer(schemas.LogList(data=log_lines(found)))
-    batches = services.logs.follow(asker, endpoint, replica=wanted, tail=tail)
+    batches = services.logs.follow(partial(who_asks, request), endpoint, replica=wanted, tail=tail)
     # The first step tells what is wrong with the request while there can still be a status.
     first = await anext(batches)
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(_frames(request, first, batches), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_frames(first, batches), media_type="text/event-stream", headers=headers)
 
 
-async def _frames(
-    request: Request, first: Sequence[ReplicaLog], batches: AsyncIterator[Sequence[ReplicaLog]]
-) -> AsyncIterator[bytes]:
+async def _frames(first: Sequence[ReplicaLog], batches: AsyncIterator[Sequence[ReplicaLog]]) -> AsyncIterator[bytes]:
     yield b": following\n\n" + _data(first)
     silent_s = 0.0
     try:
@@ -63,12 +63,11 @@ async def _frames(
             silent_s = 0.0 if data else silent_s + POLL_S
             if silent_s >= KEEP_ALIVE_S:
                 silent_s = 0.0
-                # A key may be revoked while its holder listens.
-                await asker(request)
                 data = b": keep-alive\n\n"
             if data:
                 yield data
     except RoostError as error:
+        # The key was revoked, say: the status is long sent.
         yield b"data: " + orjson.dumps(body_of(error)) + b"\n\n"
 
 
