@@ -87,6 +87,8 @@ def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | Non
             adapted.shape = Shape(chat, adapted.classic, logprobs)
         return None
     forced = dialect.forced_call(body) if chat else {}
+    if isinstance(forced, Refusal):
+        return forced
     if forced:
         _change(adapted, **forced)
     per_prompt = int(body.get("n") or 1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from roost.gateway.answers import Refusal
+from roost.gateway.body import MAX_DEPTH
 from roost.gateway.params import function_name, schema_of
 
 _NAMES = {"repetition_penalty": "repeat_penalty"}
@@ -25,18 +27,30 @@ def generation(body: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def forced_call(body: Mapping[str, Any]) -> dict[str, Any]:
+def forced_call(body: Mapping[str, Any]) -> dict[str, Any] | Refusal:
     """A body that makes the model call a tool: llama.cpp cannot be told to call a certain one, and with ``required``
     lets the model talk before it calls, without end. The answer is instead held to the JSON of a call (``call_in``
-    reads it); the tools stay in the prompt. Empty when the choice is the model's."""
+    reads it); the tools stay in the prompt. Empty when the choice is the model's.
+
+    Each tool's parameters stay in one piece below ``$defs``, since two may define the same name."""
     choice, tools = body.get("tool_choice"), body.get("tools")
     if not tools or not (choice == "required" or isinstance(choice, dict)):
         return {}
     wanted = function_name(choice) if isinstance(choice, dict) else None
     chosen = [tool for tool in tools if wanted is None or function_name(tool) == wanted]
-    shared: dict[str, dict[str, Any]] = {}
-    calls = [_call_schema(tool["function"], shared) for tool in chosen]
-    schema = {**(calls[0] if len(calls) == 1 else {"anyOf": calls}), **shared}
+    calls, roots = [], {}
+    for number, tool in enumerate(chosen):
+        function = tool["function"]
+        parameters = function.get("parameters")
+        arguments = parameters if isinstance(parameters, dict) and parameters else {"type": "object"}
+        root = f"#/$defs/{number}"
+        try:
+            roots[str(number)] = _at(root, arguments, arguments)
+        except _NotThere as error:
+            message = f"The parameters of the function {function['name'][:100]} refer to {error}, which they do not hold."
+            return Refusal(400, message, "bad_value", param="tools")
+        calls.append(_call_schema(function["name"], root))
+    schema = {**(calls[0] if len(calls) == 1 else {"anyOf": calls}), "$defs": roots}
     return {
         "tools": chosen,
         "tool_choice": "auto",
@@ -44,19 +58,46 @@ def forced_call(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _call_schema(function: Mapping[str, Any], shared: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    parameters = function.get("parameters")
-    arguments = dict(parameters) if isinstance(parameters, dict) and parameters else {"type": "object"}
-    for name in ("$defs", "definitions"):
-        # References begin at the root of the whole schema.
-        definitions = arguments.pop(name, None)
-        if isinstance(definitions, dict):
-            shared.setdefault(name, {}).update(definitions)
+def _call_schema(name: str, arguments: str) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {"name": {"const": function["name"]}, "arguments": arguments},
+        "properties": {"name": {"const": name}, "arguments": {"$ref": arguments}},
         "required": ["name", "arguments"],
     }
+
+
+class _NotThere(Exception):
+    """A reference leads nowhere."""
+
+
+def _at(root: str, value: Any, whole: Mapping[str, Any], depth: int = 0) -> Any:
+    """``value``, a part of the schema ``whole``, with references for the place ``root`` that ``whole`` moves to.
+    llama.cpp takes every ``$ref`` for one, wherever it stands. Raises ``_NotThere``."""
+    if depth > MAX_DEPTH:
+        return value  # refused as too deep when it is written
+    if isinstance(value, list):
+        return [_at(root, each, whole, depth + 1) for each in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {}
+    for name, each in value.items():
+        if name == "$ref" and isinstance(each, str) and (each == "#" or each.startswith("#/")):
+            if not _holds(whole, each.split("/")[1:]):
+                raise _NotThere(each[:200])
+            moved[name] = root + each[1:]
+        else:
+            moved[name] = _at(root, each, whole, depth + 1)
+    return moved
+
+
+def _holds(value: Any, path: list[str]) -> bool:
+    # As llama.cpp goes: by the names as they are, without JSON pointers' escapes.
+    for name in path:
+        if isinstance(value, list):
+            value = value[int(name)] if name.isdecimal() and int(name) < len(value) else None
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value is not None
 
 
 def documents(body: Mapping[str, Any]) -> dict[str, Any]:

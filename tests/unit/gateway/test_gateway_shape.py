@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.gateway.fakes import delta, event
@@ -64,17 +65,70 @@ def test_a_forced_call_that_was_cut_off_stays_text() -> None:
     assert answer["choices"][0]["message"] == {"content": '{"name":'}
 
 
-def test_a_choice_of_tools_becomes_a_schema_with_its_definitions_at_the_root() -> None:
-    defined: Any = {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "$defs": {"D": {}}}}}
-    both = dialect.forced_call({"tools": [TOOL, defined], "tool_choice": "required"})
-    schema = both["response_format"]["json_schema"]["schema"]
+def tool(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object", **parameters}}}
+
+
+def schema_for(*tools: dict[str, Any], choice: Any = "required") -> dict[str, Any]:
+    forced = dialect.forced_call({"tools": list(tools), "tool_choice": choice})
+    assert isinstance(forced, dict)
+    schema: dict[str, Any] = forced["response_format"]["json_schema"]["schema"]
+    return schema
+
+
+def follow(schema: dict[str, Any], reference: str) -> Any:
+    """What a reference leads to."""
+    found: Any = schema
+    for name in reference.split("/")[1:]:
+        found = found[name]
+    return found
+
+
+def test_a_choice_of_tools_becomes_a_schema_of_their_calls() -> None:
+    other = tool("g")
+    schema = schema_for(TOOL, other)
     assert [call["properties"]["name"]["const"] for call in schema["anyOf"]] == ["f", "g"]
-    assert schema["$defs"] == {"D": {}}
-    named = dialect.forced_call({"tools": [TOOL, defined], "tool_choice": TOOL})
+    named = dialect.forced_call({"tools": [TOOL, other], "tool_choice": TOOL})
+    assert isinstance(named, dict)
     assert named["tools"] == [TOOL]
     for choice in ("auto", "none", None):
         assert dialect.forced_call({"tools": [TOOL], "tool_choice": choice}) == {}
-    assert defined["function"]["parameters"]["$defs"] == {"D": {}}
+
+
+@pytest.mark.parametrize("word", ["$defs", "definitions"])
+def test_tools_that_define_the_same_name_keep_their_own_definitions(word: str) -> None:
+    kinds = ("string", "integer")
+    city = {"city": {"$ref": f"#/{word}/City"}}
+    tools = [tool(kind, properties=city, **{word: {"City": {"type": kind}}}) for kind in kinds]
+    schema = schema_for(*tools)
+    for call, kind in zip(schema["anyOf"], kinds, strict=True):
+        arguments = follow(schema, call["properties"]["arguments"]["$ref"])
+        assert follow(schema, arguments["properties"]["city"]["$ref"]) == {"type": kind}
+    assert tools[0]["function"]["parameters"]["properties"] == {"city": {"$ref": f"#/{word}/City"}}
+
+
+def test_references_within_a_tools_parameters_begin_at_their_root() -> None:
+    items = {"type": "array", "items": {"$ref": "#"}}
+    tree = tool("f", properties={"name": {"type": "string"}, "alias": {"$ref": "#/properties/name"}, "children": items})
+    schema = schema_for(tree)
+    arguments = follow(schema, schema["properties"]["arguments"]["$ref"])
+    assert follow(schema, arguments["properties"]["alias"]["$ref"]) == {"type": "string"}
+    assert follow(schema, arguments["properties"]["children"]["items"]["$ref"]) is arguments
+
+
+def test_a_reference_of_a_tool_that_leads_nowhere_is_refused_as_the_client_wrote_it() -> None:
+    body = {"tools": [tool("f", properties={"x": {"$ref": "#/$defs/Nope"}})], "tool_choice": "required"}
+    refused = adapt(body, Kind.CHAT, LLAMA, classic=False)
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.param) == (400, "tools")
+    assert "f refer to #/$defs/Nope," in refused.message
+
+
+def test_parameters_of_a_tool_may_be_nested_however_deep() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"items": deep}
+    assert schema_for(tool("f", items=deep))
 
 
 def test_a_stream_with_several_tokens_in_a_chunk_has_a_number_for_each() -> None:
