@@ -19,6 +19,7 @@ MAX_ID = 128
 MAX_CONTEXT = 100_000_000
 MAX_SLOTS = 100_000
 MAX_TEXT = 200
+MAX_LOCATION = 2048
 MAX_OPTIONS, MAX_OPTION = 64, 10_000
 MAX_BYTES = 1 << 50
 EXTERNAL = "external"
@@ -64,6 +65,12 @@ def _check_text(field: str, text: str) -> None:
         raise BadRequest(f"{field} must be at most {MAX_TEXT} printable characters on one line.", param=field)
 
 
+def _check_length(field: str, text: str | None) -> None:
+    """Asked before anything else looks at it: what reads it may take longer than its length grows."""
+    if text is not None and len(text) > MAX_LOCATION:
+        raise BadRequest(f"{field} must be at most {MAX_LOCATION} characters, not {len(text)}.", param=field)
+
+
 def _check_options(options: Mapping[str, str]) -> None:
     if len(options) > MAX_OPTIONS:
         raise BadRequest(f"options must be at most {MAX_OPTIONS}, not {len(options)}.", param="options")
@@ -104,6 +111,7 @@ def _check_server(model: Model) -> None:
         raise BadRequest(f"The engine {EXTERNAL!r} has its weights elsewhere: leave the source out.", param="source")
     if model.url is None:
         raise BadRequest(f"The engine {EXTERNAL!r} needs the url of the server that runs it.", param="url")
+    _check_length("url", model.url)
     if not _is_web_url(model.url):
         raise BadRequest(
             f"url must be http(s) with a host, without a user name, query or fragment, not "
@@ -128,6 +136,8 @@ def _is_web_url(url: str) -> bool:
 
 
 def _check_source(source: Source, source_of: Callable[[str], ModelSource]) -> None:
+    _check_length("source.location", source.location)
+    _check_length("source.member", source.member)
     source_of(source.kind).check(source)
     if source.sha256 is not None and not _DIGEST.fullmatch(source.sha256):
         raise BadRequest("source.sha256 must be the 64 hex digits of the file's SHA-256.", param="source.sha256")

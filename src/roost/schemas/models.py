@@ -89,8 +89,8 @@ class ModelSource(Body):
     model_config = ConfigDict(extra="forbid")
 
     kind: str
-    location: str
-    member: str | None = None
+    location: str = Field(json_schema_extra={"maxLength": 2048})
+    member: str | None = Field(default=None, json_schema_extra={"maxLength": 2048})
     sha256: str | None = None
     size_bytes: int | None = None
 
@@ -120,7 +120,11 @@ class ModelCreate(Body):
     license: str | None = None
     context_length: int = 2048
     slots: int | None = None
-    url: str | None = Field(default=None, description="Base URL of the server, for the engine external.")
+    url: str | None = Field(
+        default=None,
+        description="Base URL of the server, for the engine external.",
+        json_schema_extra={"maxLength": 2048},
+    )
     served_model: str | None = None
     api_key_env: str | None = Field(default=None, description="Name of the variable with the upstream's key.")
     options: dict[str, str] = Field(default_factory=dict)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import string
 
 import pytest
@@ -36,6 +37,24 @@ def test_a_password_is_never_shown(user: str, password: str) -> None:
     secret = f"<{password}>"
     for location in (f"https://{user}:{secret}@host/m.gguf", f"{user}:{secret}@host/m", f"https://host/m?{secret}"):
         assert secret not in without_secrets(location)
+
+
+@given(st.text(":/@? \tab[", max_size=14).filter(lambda text: not text.startswith("//")))
+def test_what_is_no_url_loses_what_a_pattern_finds(text: str) -> None:
+    # Nothing in the alphabet is a scheme and a host, so only a broken bracket leads to the cut at the question mark.
+    whole = re.sub(r"[^/@\s]*:[^@]*@", "…@", text)
+    cut = re.sub(r"[^/@\s]*:[^@]*@", "…@", text.partition("?")[0])
+    assert without_secrets(text) in {whole, cut}
+
+
+def test_a_password_is_left_out_however_long_it_is() -> None:
+    assert without_secrets("me:" + "secret" * 100 + "@host/m.gguf") == "…@host/m.gguf"
+    assert without_secrets("https://me:" + "secret" * 100 + "@host/m.gguf") == "https://host/m.gguf"
+
+
+def test_a_long_row_of_colons_is_cut() -> None:
+    # Tried at each position, a pattern would need years for it.
+    assert without_secrets(":" * 200_000) == ":" * MAX_SHOWN
 
 
 @given(st.text(max_size=400))
