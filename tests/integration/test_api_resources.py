@@ -169,6 +169,17 @@ async def test_details_are_told_without_secrets(http: httpx.AsyncClient) -> None
     }
 
 
+async def test_where_weights_lie_is_told_to_admins_alone(app: FastAPI, http: httpx.AsyncClient) -> None:
+    location = "http://internal/m.gguf"
+    await http.post("/models", json={**MINE, "source": {"kind": "http", "location": location}})
+    assert (await http.get("/models/me/mine")).json()["source"]["location"] == location
+
+    for key in (2, 3):
+        async with client_of(app, key) as other:
+            assert "internal" not in (await other.get("/models")).text
+            assert (await other.get("/models/me/mine")).json()["source"]["location"] is None
+
+
 async def test_who_uses_a_model_is_told(http: httpx.AsyncClient) -> None:
     made = (await http.post("/endpoints", json={**CREATE, "model": "tiny"})).json()
     assert (await http.get("/models/tiny")).json()["used_by"] == [made["name"]]

@@ -136,7 +136,7 @@ def model_view(item: CatalogItem) -> schemas.Model:
 def _source(source: Source) -> schemas.WeightsSource:
     return schemas.WeightsSource(
         kind=source.kind,
-        location=plain(without_secrets(source.location)),
+        location=plain(without_secrets(source.location)) or None,
         member=None if source.member is None else plain(source.member),
         sha256=source.sha256,
         size_bytes=source.size_bytes,

@@ -120,6 +120,8 @@ def _place(model: Model) -> str:
     source = model.source
     if source is None:
         return model.url or "-"
+    if source.location is None:
+        return f"{source.kind} (shown to admins)"
     return source.location if source.kind == "http" else f"{source.kind}:{source.location.removeprefix('file:')}"
 
 

@@ -21,7 +21,7 @@ class ModelPricing(Answer):
 
 class Download(Answer):
     """How far the weights are (an extra). ``state``: absent, fetching, ready, failed; ``percent`` is 0 to 100, null
-    when the size is unknown; ``error`` and ``error_code`` say why it failed."""
+    when the size is unknown; ``error`` and ``error_code`` say why it failed, ``error`` in detail to admins only."""
 
     state: Literal["absent", "fetching", "ready", "failed"]
     percent: float | None = None
@@ -34,10 +34,11 @@ class Download(Answer):
 
 
 class WeightsSource(Answer):
-    """Where a model's weights come from (an extra). ``location`` has no user name, password or query of a URL."""
+    """Where a model's weights come from (an extra). ``location`` has no user name, password or query of a URL; that of a
+    file or a URL is shown to admins only, and null for others."""
 
     kind: str
-    location: str
+    location: str | None = None
     member: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
@@ -63,9 +64,9 @@ class Model(Answer):
     source: WeightsSource | None = None
     size_bytes: int | None = None
     slots: int | None = None
-    options: dict[str, str] = Field(default_factory=dict)
-    url: str | None = None
-    served_model: str | None = None
+    options: dict[str, str] = Field(default_factory=dict, description="Shown to admins; empty for others.")
+    url: str | None = Field(default=None, description="Shown to admins.")
+    served_model: str | None = Field(default=None, description="Shown to admins.")
     used_by: list[str] = Field(default_factory=list)
     """Names of the endpoints deployed from it that the asker may see."""
 

@@ -12,6 +12,7 @@ from roost.domain.model import Fetch, Footprint, Model
 from roost.engines import registry
 from roost.models import entry, presence
 from roost.models.base import Cache
+from roost.models.location import PUBLIC_KINDS
 from roost.services.access import Principal
 from roost.services.catalog import Models, known_model
 from roost.store.base import Store
@@ -63,10 +64,8 @@ class ModelService:
         return users
 
     def _item(self, principal: Principal, model: Model, users: Mapping[str, tuple[str, ...]]) -> CatalogItem:
-        fetch = self.cache.status(model)
-        # Where files lie on the server's machine is for those who run it.
-        shown = fetch if principal.is_admin else replace(fetch, path=None)
-        return CatalogItem(model, shown, users.get(model.id, ()))
+        item = CatalogItem(model, self.cache.status(model), users.get(model.id, ()))
+        return item if principal.is_admin else _withheld(item)
 
     async def add(self, principal: Principal, model: Model) -> CatalogItem:
         """Add a user's model; the header of a file that is there already gives it a footprint.
@@ -128,3 +127,20 @@ class ModelService:
         # Before they make way for others, too: somebody wants them here.
         await self.cache.used(model)
         return self._item(principal, model, await self._users(principal))
+
+
+def _withheld(item: CatalogItem) -> CatalogItem:
+    """The item as all but admins see it: where files lie on the server's machine, which other servers there are and how
+    engines are set is for those who run them."""
+    model, fetch = item.model, item.fetch
+    source = model.source
+    if source is not None and source.kind not in PUBLIC_KINDS:
+        source = replace(source, location="")
+    error = fetch.error
+    if error is not None:
+        error = f"It failed with {fetch.error_code or 'model_unavailable'}; an admin's key shows the whole message."
+    return replace(
+        item,
+        model=replace(model, source=source, url=None, served_model=None, options={}),
+        fetch=replace(fetch, path=None, error=error),
+    )

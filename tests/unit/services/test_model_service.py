@@ -11,6 +11,7 @@ from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
 
 from roost.domain.errors import BadRequest, Conflict, NotFound, PermissionDenied
 from roost.domain.model import FetchState, Footprint, Source
+from roost.services.access import Principal
 from roost.services.endpoint_requests import Bounds, EndpointDraft
 from roost.testing.builders import make_model
 
@@ -185,3 +186,37 @@ async def test_weights_can_go_while_the_entry_stays(office: Office) -> None:
 async def test_a_pull_counts_as_use(office: Office) -> None:
     await office.services.models.pull(ADMIN, "tiny")
     assert office.cache.uses == ["test/model"]
+
+
+@pytest.mark.parametrize("asker", [MEMBER, INFERENCE])
+async def test_the_server_s_machine_and_network_are_shown_to_admins_alone(
+    office: Office, asker: Principal, tmp_path: Path
+) -> None:
+    models = office.services.models
+    (tmp_path / "mine.gguf").write_bytes(head(SMALL))
+    options = {"tokens_per_second": "5"}
+    here = make_model(7, id="me/here", alias=None, source=Source("file", str(tmp_path / "mine.gguf")), options=options)
+    far = replace(FAR, alias=None, served_model="/srv/llama")
+    for model in (replace(NEW, alias=None), here, far):
+        await models.add(ADMIN, model)
+    await models.pull(ADMIN, "me/here")
+    office.cache.fail("me/here", "permission")
+
+    seen = {item.model.id: item for item in await models.list(asker)}
+
+    assert seen["me/here"].model.source == Source("file", "")
+    assert seen["me/here"].model.options == {}
+    assert seen["me/mine"].model.source == Source("http", "")
+    assert (seen["me/far"].model.url, seen["me/far"].model.served_model) == (None, None)
+    fetch = (await models.get(asker, "me/here")).fetch
+    told = office.cache.status(here)
+    assert (fetch.error_code, fetch.error) != (told.error_code, told.error)
+    assert (fetch.error_code, "permission" in (fetch.error or "")) == ("permission", True)
+    assert (await models.get(ADMIN, "me/here")).fetch == told
+    assert (await models.get(ADMIN, "me/here")).model.options == options
+
+
+@pytest.mark.parametrize("source", [Source("pypi", "weights==1.0", "m.gguf"), Source("hf", "acme/tiny")])
+async def test_names_in_public_catalogues_are_shown_to_all(office: Office, source: Source) -> None:
+    await office.services.models.add(ADMIN, replace(NEW, source=source))
+    assert (await office.services.models.get(INFERENCE, "me/mine")).model.source == source
