@@ -11,7 +11,7 @@ from typing import Any
 from roost.domain.routing import LLAMA_CPP, RouteEndpoint
 from roost.gateway import dialect
 from roost.gateway.answers import Refusal
-from roost.gateway.params import is_tokens
+from roost.gateway.limits import prompts_in
 from roost.gateway.request import CHAT, COMPLETIONS, Kind
 from roost.gateway.shape import Logprobs, Shape
 from roost.gateway.vectors import Ranked, Shortened
@@ -92,7 +92,7 @@ def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | Non
     if forced:
         _change(adapted, **forced)
     per_prompt = int(body.get("n") or 1)
-    choices = per_prompt if chat else per_prompt * _prompts(body.get("prompt"))
+    choices = per_prompt if chat else per_prompt * prompts_in(body.get("prompt"))
     echoed: tuple[str, ...] = ()
     if body.get("echo") is True:
         if not chat and body.get("logprobs"):
@@ -130,10 +130,6 @@ def _adapt_logprobs(adapted: Adapted, *, chat: bool, llama: bool) -> Logprobs:
 def _unstreamable(body: dict[str, Any], *, llama: bool) -> bool:
     # llama.cpp has no log probabilities in streams with tools.
     return llama and bool(body.get("tools")) and bool(body.get("logprobs"))
-
-
-def _prompts(prompt: Any) -> int:
-    return 1 if prompt is None or isinstance(prompt, str) or is_tokens(prompt) else len(prompt)
 
 
 def _prompt_texts(prompt: Any) -> tuple[str, ...] | Refusal:

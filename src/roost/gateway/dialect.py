@@ -47,7 +47,9 @@ def forced_call(body: Mapping[str, Any]) -> dict[str, Any] | Refusal:
         try:
             roots[str(number)] = _at(root, arguments, arguments)
         except _NotThere as error:
-            message = f"The parameters of the function {function['name'][:100]} refer to {error}, which they do not hold."
+            message = (
+                f"The parameters of the function {function['name'][:100]} refer to {error}, which they do not hold."
+            )
             return Refusal(400, message, "bad_value", param="tools")
         calls.append(_call_schema(function["name"], root))
     schema = {**(calls[0] if len(calls) == 1 else {"anyOf": calls}), "$defs": roots}
@@ -112,7 +114,7 @@ def document_text(document: str | Mapping[str, Any], fields: list[str] | None) -
     """What of a document is ranked: itself, or its ``fields`` (all, when none are named), one to a line."""
     if isinstance(document, str):
         return document
-    chosen = [(name, document[name]) for name in (fields or document) if name in document]
+    chosen = [(name, document[name]) for name in dict.fromkeys(fields or document) if name in document]
     if len(chosen) == 1:
         return str(chosen[0][1])
     return "\n".join(f"{name}: {value}" for name, value in chosen)
