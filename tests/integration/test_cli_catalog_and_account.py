@@ -380,6 +380,15 @@ def test_following_events_shows_new_ones_once_until_ctrl_c(bench: Bench) -> None
     assert events[-1]["endpoint_id"] == ids[0]
 
 
+def test_a_refused_key_is_told_with_where_it_is_from(bench: Bench, tmp_path: Path) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    (home / "credentials.json").write_text(json.dumps({"base_url": "http://h/v1", "api_key": "nobodys"}))
+    refused = bench.run("whoami", "--home", str(home))
+    assert refused.exit_code == 4
+    assert refused.stderr.splitlines()[-1] == f"The key is from {home}/credentials.json."
+
+
 def test_whoami(bench: Bench) -> None:
     shown = bench.run("whoami", key=2)
     assert shown.stdout.splitlines()[0].split() == ["Server:", "http://127.0.0.1:8080/v1"]

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roost.cli.failure import CommandFailed, code_of_status
 from roost.cli.output import Output
+from roost.client.errors import AuthenticationError
 
 if TYPE_CHECKING:
     import httpx
@@ -90,6 +92,13 @@ class Session:
         world = self._world
         return Roost(base_url, api_key, home=home, timeout=timeout_s, transport=world.transport, sleep=world.sleep)
 
+    def refused(self, error: AuthenticationError) -> CommandFailed:
+        """The refusal of the key in use, with where that key was found."""
+        from roost.client.credentials import about_refused, find
+
+        about = about_refused(find(*self._flags), sandbox=error.sandbox)
+        return CommandFailed(error.message, lines=(about,), code=code_of_status(error.status))
+
     def close(self) -> None:
         """Close the client's connections, if it was used."""
         if self._client is not None:
@@ -112,6 +121,8 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
             session.out.note("Note: --project has no effect; endpoints belong to the owner of the key.")
         try:
             function(session, **arguments)
+        except AuthenticationError as error:
+            raise session.refused(error) from error
         finally:
             session.close()
 

@@ -6,22 +6,26 @@ Called by the shells on construction. It reads one file and never writes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
-from roost.config import client_environment, known_home
+from roost.config import client_environment, home_dir, known_home
 
 _REMEDY = "stop the server and start it with `roost serve --new-key`."
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A server's base URL without a trailing slash (usually ending in ``/v1``) and a key for it."""
+    """A server's base URL without a trailing slash (usually ending in ``/v1``) and a key for it.
+
+    ``key_from`` is where the key was found, for people: a path, a variable; empty: the program gave it.
+    """
 
     base_url: str
     api_key: str
+    key_from: str = field(default="", compare=False)
 
 
 def choose(
@@ -33,13 +37,14 @@ def choose(
 
     A key from the file goes with the file's own server only: it is never sent to a server named otherwise.
     """
+    key_from = ""
     if base_url is None and stored is not None:
         base_url = stored.base_url
     if api_key is None and stored is not None and base_url is not None and _same(base_url, stored.base_url):
-        api_key = stored.api_key
+        api_key, key_from = stored.api_key, stored.key_from
     if base_url is None or api_key is None:
         return None
-    return Credentials(base_url.rstrip("/"), api_key)
+    return Credentials(base_url.rstrip("/"), api_key, key_from)
 
 
 def find(base_url: str | None = None, api_key: str | None = None, home: Path | None = None) -> Credentials:
@@ -50,7 +55,10 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
     """
     if home is None:
         env_url, env_key = client_environment()
+        key_from = "" if api_key or not env_key else "ROOST_API_KEY"
         base_url, api_key = base_url or env_url, api_key or env_key
+    else:
+        key_from = ""
     base_url, api_key = base_url or None, api_key or None
     path = known_home(home) / "credentials.json"
     # A broken file must not stand in the way of somebody who needs none.
@@ -59,7 +67,22 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
     if chosen is None:
         raise _missing(base_url, path, there=stored is not None)
     _check(chosen)
-    return chosen
+    return replace(chosen, key_from=key_from) if key_from else chosen
+
+
+def about_refused(used: Credentials, *, sandbox: bool) -> str:
+    """Where a key came from that the server refused, and what to do where the other kind of server answers at its
+    address: ``sandbox`` tells that the refusal came from a sandbox. Looks for the files of the two usual homes."""
+    ordinary, toy = (home_dir(sandbox=kind) / "credentials.json" for kind in (False, True))
+    source = f"The key is from {used.key_from or '--api-key'}"
+    if sandbox and ordinary != toy and used.key_from == str(ordinary):
+        return f"{source}, and a sandbox answers at {used.base_url}: `export ROOST_SANDBOX=1` to mean it."
+    if not sandbox and ordinary != toy and used.key_from == str(toy):
+        return (
+            f"{source}, a sandbox's, and an ordinary server answers at {used.base_url}: `export ROOST_SANDBOX=0` to "
+            "mean it."
+        )
+    return f"{source}."
 
 
 def read(path: Path) -> Credentials | None:
@@ -75,7 +98,7 @@ def read(path: Path) -> Credentials | None:
     url, key = (data.get("base_url"), data.get("api_key")) if isinstance(data, dict) else (None, None)
     if not (isinstance(url, str) and url and isinstance(key, str) and key):
         raise NotConfigured(f'{path} must hold "base_url" and "api_key": {_REMEDY}')
-    return Credentials(url, key)
+    return Credentials(url, key, str(path))
 
 
 def _same(one: str, other: str) -> bool:

@@ -93,7 +93,8 @@ class ApiError(ClientError):
     """The server refused or failed; the subclass goes by the HTTP status.
 
     ``status`` is the HTTP status (of an error within a stream: 200), ``type``, ``code`` and ``param`` are the
-    envelope's; ``request_id`` is what the server's logs call the request; ``retry_after`` is in seconds.
+    envelope's; ``request_id`` is what the server's logs call the request; ``retry_after`` is in seconds;
+    ``sandbox`` tells that a sandbox answered.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ApiError(ClientError):
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        sandbox: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -114,6 +116,7 @@ class ApiError(ClientError):
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
+        self.sandbox = sandbox
 
     def __repr__(self) -> str:
         named = {"code": self.code, "param": self.param, "request_id": self.request_id}

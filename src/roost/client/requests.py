@@ -113,6 +113,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
         param=about.get("param"),
         request_id=headers.get("x-request-id"),
         retry_after=retry_after(headers),
+        sandbox=headers.get("x-roost-sandbox") == "true",
     )
 
 

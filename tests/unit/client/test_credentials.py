@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.client.credentials import Credentials, choose, find, read
+from roost.client.credentials import Credentials, about_refused, choose, find, read
 from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
 
 STORED = Credentials("http://127.0.0.1:8080/v1", "stored-key")
@@ -115,3 +115,36 @@ def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(NotConfigured, match="API key") as caught:
         find("http://a/v1", key)
     assert key not in caught.value.message
+
+
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The usual home and that of a sandbox, each with a key for the same address."""
+    monkeypatch.delenv("ROOST_HOME")
+    monkeypatch.delenv("ROOST_SANDBOX", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ordinary, toy = tmp_path / ".roost", tmp_path / ".roost-sandbox"
+    for home in (ordinary, toy):
+        home.mkdir()
+        write(home, {"base_url": STORED.base_url, "api_key": home.name})
+    return ordinary, toy
+
+
+def test_a_sandbox_that_refuses_the_ordinary_homes_key_is_told_and_the_reverse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordinary, toy = homes(tmp_path, monkeypatch)
+    used = find()
+    told = about_refused(used, sandbox=True)
+    assert f"The key is from {ordinary}/credentials.json" in told and "`export ROOST_SANDBOX=1`" in told
+    assert about_refused(used, sandbox=False) == f"The key is from {ordinary}/credentials.json."
+    monkeypatch.setenv("ROOST_SANDBOX", "1")
+    used = find()
+    told = about_refused(used, sandbox=False)
+    assert f"The key is from {toy}/credentials.json" in told and "`export ROOST_SANDBOX=0`" in told
+    assert "export" not in about_refused(used, sandbox=True)
+
+
+def test_a_refused_key_of_the_environment_or_of_an_option_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_API_KEY", "env")
+    assert about_refused(find("http://env/v1"), sandbox=True) == "The key is from ROOST_API_KEY."
+    assert about_refused(find("http://env/v1", "k"), sandbox=True) == "The key is from --api-key."
