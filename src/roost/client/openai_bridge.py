@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from roost.client.credentials import Credentials
 
-_MISSING = "Chat, completions and embeddings need the openai package: pip install 'roost[openai]'"
+_MISSING = "Chat, completions and embeddings need the openai package: pip install openai"
 
 
 def openai_client(http: httpx.Client, credentials: Credentials, *, timeout: float, max_retries: int) -> OpenAI:
