@@ -99,6 +99,14 @@ async def test_another_owner_s_endpoints_are_not_there(app: FastAPI, http: httpx
     assert [item["id"] for item in own.json()["data"]] == [foreign["id"]]
 
 
+async def test_a_list_with_another_owner_s_endpoint_names_that_owner(http: httpx.AsyncClient) -> None:
+    made = await create(http)
+    answer = await http.post("/keys", json={"owner": "bob", "role": "inference", "endpoints": [made["id"]]})
+    assert check_failure(answer, 400)["message"].endswith(
+        f"That is {made['owner']}'s: make the key with owner {made['owner']}, and say by name whom it is for."
+    )
+
+
 async def test_a_key_s_state_is_told(office: Office, http: httpx.AsyncClient) -> None:
     soon = await issue(http, expires_at="2026-01-01T00:01:00Z")
     gone = await issue(http)

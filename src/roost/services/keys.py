@@ -134,8 +134,11 @@ class KeyService:
         for wanted in endpoints:
             endpoint = await self.store.endpoint(wanted) or await self.store.endpoint_by_name(wanted)
             if endpoint is None or endpoint.deleted_at is not None or endpoint.owner != owner:
+                # Only admins come here, who see everybody's endpoints.
+                other = None if endpoint is None or endpoint.deleted_at is not None else endpoint.owner
+                advice = f" That is {other}'s: make the key with owner {other}, and say by name whom it is for."
                 raise BadRequest(
-                    f"endpoints: {owner} has none with the id or name {wanted[:300]!r}.",
+                    f"endpoints: {owner} has none with the id or name {wanted[:300]!r}.{advice if other else ''}",
                     param="endpoints",
                     code="unknown_endpoint",
                 )
