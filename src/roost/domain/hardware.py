@@ -37,16 +37,20 @@ class Resources:
         )
 
     def shortfall(self, room: Resources) -> str:
-        """What ``room`` lacks to hold this amount, as a phrase; empty when nothing is lacking."""
+        """What ``room`` lacks to hold this amount, as a phrase; empty when nothing is lacking.
+
+        Memory is named only where it alone is lacking: a configuration's is its threads' or accelerators' share, far
+        more than a small model needs.
+        """
         gib = 1024**3
         lacks = []
         if self.threads > room.threads:
             lacks.append(f"CPU threads: {self.threads} wanted, {max(room.threads, 0)} free")
-        if self.memory_bytes > room.memory_bytes:
-            wanted, free = self.memory_bytes / gib, max(room.memory_bytes, 0) / gib
-            lacks.append(f"memory: {wanted:.1f} GiB wanted, {free:.1f} free")
         if self.accelerators > room.accelerators:
             lacks.append(f"accelerators: {self.accelerators} wanted, {max(room.accelerators, 0)} free")
+        if not lacks and self.memory_bytes > room.memory_bytes:
+            wanted, free = self.memory_bytes / gib, max(room.memory_bytes, 0) / gib
+            lacks.append(f"memory: {wanted:.1f} GiB wanted, {free:.1f} free")
         return "; ".join(lacks)
 
 
