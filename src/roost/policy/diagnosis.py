@@ -305,6 +305,10 @@ def _gpus(system: System) -> Finding:
 def _port(facts: Facts) -> Finding:
     if facts.server is not None:
         return _ok("port", f"{facts.port}: this home's server")
+    if facts.settings is not None:
+        return _warning(
+            "port", "Which port is not known while the settings cannot be read.", "Mend the settings first."
+        )
     if facts.port_problem is not None:
         return _failure("port", facts.port_problem, "End that program, or choose another with --port.")
     return _ok("port", "any free one" if facts.port == 0 else f"{facts.port} is free")

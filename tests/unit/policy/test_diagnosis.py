@@ -131,6 +131,11 @@ def test_each_condition_has_its_outcome(facts: Facts, check: str, outcome: str, 
     assert worst(diagnose(facts)).value == outcome
 
 
+def test_no_port_is_judged_while_the_settings_cannot_be_read() -> None:
+    facts = replace(GOOD, settings="no TOML", port_problem="Port 8080 is held by nginx (pid 3).")
+    assert finding(facts, "port")[:2] == (WARNING, "Which port is not known while the settings cannot be read.")
+
+
 def test_a_server_without_a_credentials_file_is_worth_a_warning() -> None:
     facts = replace(of("credentials", exists=False), server=SERVER)
     assert finding(facts, "credentials")[0] == WARNING
