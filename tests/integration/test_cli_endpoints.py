@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -11,10 +11,15 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from tests.integration.cli_bench import MODEL, Bench
 
+from roost.cli import describe
+from roost.cli.output import fitting, table_width
 from roost.domain.endpoint import Progress, StateReason
 from roost.domain.hardware import Node, Resources
 from roost.domain.lifecycle import DesiredState
 from roost.domain.replica import ReplicaState
+from roost.schemas import Endpoint as EndpointOut
+from roost.schemas import Hardware as HardwareOut
+from roost.schemas import Model as ModelOut
 from roost.testing.builders import make_replica
 
 
@@ -82,7 +87,7 @@ def test_list_shows_the_newest_first(bench: Bench) -> None:
     first, second = bench.create(), bench.create("--display-name", "two")
     result = bench.run("endpoints", "list")
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["ID", "NAME", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED"]
+    assert lines[0].split() == ["ID", "NAME", "MODEL", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED"]
     assert {line.split()[0] for line in lines[1:]} == {first["id"], second["id"]}
     listing = bench.json("endpoints", "list", "--mine", "--type", "dedicated", "--usage-type", "on-demand")
     assert listing["object"] == "list"
@@ -154,6 +159,28 @@ def test_hardware_that_is_not_there_says_whether_it_could_be(bench: Bench) -> No
     assert refused.exit_code == 1
     assert "A replica needs 530 MiB of memory" in refused.stderr
     assert f"No hardware of this server can hold {MODEL}." in refused.stderr
+
+
+def columns_in_80(columns: Sequence[str], row: Sequence[str], spare: Sequence[str]) -> list[str]:
+    widths = {name: max(len(name), len(cell)) for name, cell in zip(columns, row, strict=True)}
+    kept = fitting(widths, spare, 80)
+    assert table_width({name: widths[name] for name in kept}) <= 80
+    return kept
+
+
+def test_the_lists_fit_80_columns_and_tell_deployments_apart(bench: Bench) -> None:
+    endpoint = EndpointOut.model_validate(bench.create())
+    for model in ("meta-llama/Llama-3.3-70B-Instruct-Turbo", "smollm2-135m"):
+        row = describe.endpoint_row(endpoint.model_copy(update={"model": model}))
+        kept = columns_in_80(describe.ENDPOINT_COLUMNS, row, describe.SPARE_ENDPOINT_COLUMNS)
+        assert kept[:3] == ["ID", "MODEL", "STATE"]
+    offer = HardwareOut.model_validate(bench.json("endpoints", "hardware")["data"][0])
+    wide = ("4x_nvidia_h100_80gb_sxm", "nvidia_h100_80gb_sxm", *describe.hardware_row(offer)[2:-1], "insufficient")
+    kept = columns_in_80(describe.HARDWARE_COLUMNS, wide, describe.SPARE_HARDWARE_COLUMNS)
+    assert kept == [name for name in describe.HARDWARE_COLUMNS if name != "TYPE"]
+    none = ModelOut.model_validate(bench.json("models", "list")["data"][0]).model_copy(update={"alias": None})
+    assert describe.spare_model_columns([none])[0] == "ALIAS"
+    assert "ALIAS" not in describe.spare_model_columns([none, none.model_copy(update={"alias": "a"})])
 
 
 def test_zones_are_listed(bench: Bench) -> None:

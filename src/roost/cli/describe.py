@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 from roost.cli.format import at, dollars_a_minute, in_bytes, in_minutes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from roost.schemas import ApiKey, Endpoint, Event, Hardware, Model
 
 """Columns of the lists. ``SPARE_…``: what a narrow terminal leaves out, the first one first."""
-ENDPOINT_COLUMNS = ("ID", "NAME", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED")
-SPARE_ENDPOINT_COLUMNS = ("CREATED", "NAME", "READY", "REPLICAS", "HARDWARE")
+ENDPOINT_COLUMNS = ("ID", "NAME", "MODEL", "STATE", "READY", "REPLICAS", "HARDWARE", "CREATED")
+SPARE_ENDPOINT_COLUMNS = ("CREATED", "NAME", "HARDWARE", "REPLICAS", "READY", "MODEL")
+MODEL_ROOM = 19
+"""How much of a model's name stands beside an id and a state in 80 columns."""
 HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY (GB)", "PER MINUTE", "AVAILABILITY")
+SPARE_HARDWARE_COLUMNS = ("TYPE", "COUNT", "PER MINUTE", "MEMORY (GB)")
 MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "SIZE", "WEIGHTS", "SOURCE", "USED BY")
 SPARE_MODEL_COLUMNS = ("SOURCE", "CONTEXT", "TYPE", "ENGINE", "USED BY", "SIZE", "WEIGHTS")
 KEY_COLUMNS = ("ID", "NAME", "OWNER", "ROLE", "STATE", "CREATED", "EXPIRES", "REVOKED", "ENDPOINTS", "CURRENT")
@@ -24,12 +29,19 @@ def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
     return (
         endpoint.id,
         endpoint.name,
+        _short(endpoint.model),
         endpoint.state,
         str(ready_replicas(endpoint)),
         bounds(endpoint),
         endpoint.hardware,
         at(endpoint.created_at),
     )
+
+
+def _short(model: str) -> str:
+    """The last part of a model's id, cut to ``MODEL_ROOM``; the whole id is in the details."""
+    name = model.rpartition("/")[2]
+    return name if len(name) <= MODEL_ROOM else name[: MODEL_ROOM - 1] + "…"
 
 
 def endpoint_details(endpoint: Endpoint) -> list[tuple[str, str]]:
@@ -89,6 +101,11 @@ def hardware_row(hardware: Hardware) -> tuple[str, ...]:
         dollars_a_minute(hardware.pricing.cents_per_minute),
         hardware.availability.status,
     )
+
+
+def spare_model_columns(models: Sequence[Model]) -> tuple[str, ...]:
+    """What a narrow terminal leaves out of a list of these: first the aliases, where there are none."""
+    return SPARE_MODEL_COLUMNS if any(model.alias for model in models) else ("ALIAS", *SPARE_MODEL_COLUMNS)
 
 
 def model_row(model: Model) -> tuple[str, ...]:

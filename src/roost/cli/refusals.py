@@ -42,7 +42,10 @@ def hardware_for(session: Session, model: str) -> tuple[str, ...]:
         raise explained(session, error, model) from error
     if not offers:
         return (f"No hardware of this server can hold {model}.",)
-    rows = [describe.HARDWARE_COLUMNS, *(describe.hardware_row(offer) for offer in offers)]
+    # Type and count are in the id, too; without them lines fit a usual terminal.
+    shown = [index for index, name in enumerate(describe.HARDWARE_COLUMNS) if name not in ("TYPE", "COUNT")]
+    table = [describe.HARDWARE_COLUMNS, *(describe.hardware_row(offer) for offer in offers)]
+    rows = [[row[index] for index in shown] for row in table]
     return ("Hardware for this model:", *(f"  {line}" for line in aligned(rows)))
 
 

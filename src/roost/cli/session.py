@@ -97,7 +97,7 @@ class Session:
         from roost.client.credentials import about_refused, find
 
         about = about_refused(find(*self._flags), sandbox=error.sandbox)
-        return CommandFailed(error.message, lines=(about,), code=code_of_status(error.status))
+        return CommandFailed(f"{error.message} {about}", code=code_of_status(error.status))
 
     def close(self) -> None:
         """Close the client's connections, if it was used."""

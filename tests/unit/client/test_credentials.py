@@ -135,12 +135,14 @@ def test_a_sandbox_that_refuses_the_ordinary_homes_key_is_told_and_the_reverse(
     ordinary, toy = homes(tmp_path, monkeypatch)
     used = find()
     told = about_refused(used, sandbox=True)
-    assert f"The key is from {ordinary}/credentials.json" in told and "`export ROOST_SANDBOX=1`" in told
+    assert f"The key is from {ordinary}/credentials.json" in told
+    assert "`export ROOST_SANDBOX=1`" in told
     assert about_refused(used, sandbox=False) == f"The key is from {ordinary}/credentials.json."
     monkeypatch.setenv("ROOST_SANDBOX", "1")
     used = find()
     told = about_refused(used, sandbox=False)
-    assert f"The key is from {toy}/credentials.json" in told and "`export ROOST_SANDBOX=0`" in told
+    assert f"The key is from {toy}/credentials.json" in told
+    assert "`export ROOST_SANDBOX=0`" in told
     assert "export" not in about_refused(used, sandbox=True)
 
 

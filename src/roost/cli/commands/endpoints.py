@@ -225,7 +225,8 @@ def hardware(
     none = "No hardware." if model is None else f"No hardware of this server can hold {model}."
     if answer.value.data:
         none = "No hardware is free for this model now."
-    session.out.table(describe.HARDWARE_COLUMNS, [describe.hardware_row(item) for item in chosen], empty=none)
+    rows = [describe.hardware_row(item) for item in chosen]
+    session.out.table(describe.HARDWARE_COLUMNS, rows, spare=describe.SPARE_HARDWARE_COLUMNS, empty=none)
 
 
 def availability_zones(session: Session, json: Json = False) -> None:

@@ -85,7 +85,7 @@ def list_(session: Session, json: Json = False) -> None:
         return
     rows = [describe.model_row(model) for model in answer.value.data]
     none = "The catalog is empty. Add a model with `roost models add`."
-    session.out.table(describe.MODEL_COLUMNS, rows, spare=describe.SPARE_MODEL_COLUMNS, empty=none)
+    session.out.table(describe.MODEL_COLUMNS, rows, spare=describe.spare_model_columns(answer.value.data), empty=none)
 
 
 def retrieve(session: Session, model: ModelArgument, json: Json = False) -> None:
