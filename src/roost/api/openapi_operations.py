@@ -38,7 +38,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "update_endpoint", (*BODY, 403, 404, 409), examples.UPDATE_ENDPOINT, examples.ENDPOINT
     ),
     ("delete", "/endpoints/{endpoint}"): Operation("delete_endpoint", (403, 404)),
-    ("get", "/endpoints/{endpoint}/logs"): Operation("list_endpoint_logs", (400, 403, 404), answer=examples.LOGS),
+    ("get", "/endpoints/{endpoint}/logs"): Operation("list_endpoint_logs", (400, 403, 404, 429), answer=examples.LOGS),
     ("get", "/endpoints/{endpoint}/adapters"): Operation("list_adapters", (501,)),
     ("post", "/endpoints/{endpoint}/adapters"): Operation("add_adapter", (501,)),
     ("delete", "/endpoints/{endpoint}/adapters"): Operation("remove_adapter", (501,)),
@@ -72,7 +72,11 @@ FAILURES: dict[int, tuple[str, str, dict[str, Any]]] = {
     404: ("NotFound", "There is no such thing, or it is not for this key to see.", examples.MISSING),
     409: ("Conflict", "What is there already forbids it.", examples.CONFLICT),
     413: ("PayloadTooLarge", "The body is larger than `max_body_bytes` (64 MiB).", examples.TOO_LARGE),
-    429: ("TooManyRequests", "Too many requests wait for this deployment; `retry-after` says when.", examples.FULL),
+    429: (
+        "TooManyRequests",
+        "Too many wait for this deployment, which `retry-after` says more of, or too many streams are open.",
+        examples.FULL,
+    ),
     500: ("InternalError", "A defect; the server's log has more under the `x-request-id`.", examples.DEFECT),
     501: ("NotImplemented", "Not offered by this server.", examples.NOT_OFFERED),
     502: ("BadGateway", "The control plane or the engine went away before it answered.", examples.LOST),

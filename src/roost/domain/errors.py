@@ -71,6 +71,13 @@ class PayloadTooLarge(RoostError):
     code = "payload_too_large"
 
 
+class TooManyRequests(RoostError):
+    """More at once than one may have. HTTP 429."""
+
+    code = "too_many_requests"
+    retryable = True
+
+
 class NotReady(RoostError):
     """It exists but cannot serve yet. HTTP 503 with ``retry-after``."""
 
@@ -109,6 +116,13 @@ class LaunchRefused(RoostError):
     """An engine cannot be launched as asked (missing file, missing package). Not worth repeating."""
 
     code = "launch_refused"
+
+
+class EngineFault(LaunchRefused):
+    """An engine failed with what it must not raise. Trying again may help, and it counts like any failed start."""
+
+    code = "engine_fault"
+    retryable = True
 
 
 class InvalidSettings(RoostError):

@@ -17,6 +17,7 @@ _STATUSES: tuple[tuple[type[errors.RoostError], int], ...] = (
     (errors.Conflict, 409),
     (errors.VersionConflict, 409),
     (errors.PayloadTooLarge, 413),
+    (errors.TooManyRequests, 429),
     (errors.NotReady, 503),
 )
 

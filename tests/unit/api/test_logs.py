@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from tests.unit.api.front import CREATE, app_of, check_failure, client_of
+from tests.unit.api.front import BASE_URL, CREATE, app_of, check_failure, client_of
 from tests.unit.services.office import ADMIN, Office
 
 from roost.api.routes.logs import KEEP_ALIVE_S
 from roost.domain.key import Role
 from roost.domain.log import ReplicaLog
-from roost.services.logs import CHECK_EVERY, POLL_S, LogService
-from roost.testing.builders import make_key
+from roost.services.logs import CHECK_EVERY, MAX_FOLLOWED, POLL_S, LogService
+from roost.testing.builders import make_key, secret_of
 
 LINES = [ReplicaLog("replica-0", ("over",), ended=True), ReplicaLog("replica-1", ("eins", "zwei \ud800"))]
 
@@ -143,3 +145,66 @@ async def test_the_stream_of_an_engine_that_talks_ends_with_the_endpoint(server:
     response = await server.get(f"/endpoints/{created['id']}/logs?follow=true")
     assert data_of(response)[-1]["line"].startswith("line ")
     assert server.waited == 4
+
+
+async def hang_up(server: Server, path: str, *, in_a_send: bool) -> int:
+    """Ask for ``path`` and hang up at the first part of the body; the status."""
+    begun = asyncio.Event()
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        else:
+            begun.set()
+            if in_a_send and statuses == [200]:
+                await asyncio.Event().wait()
+
+    url = httpx.URL(BASE_URL + path)
+    key = f"Bearer {secret_of(1)}".encode()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": url.path,
+        "raw_path": url.raw_path,
+        "query_string": url.query,
+        "root_path": "",
+        "headers": [(b"host", b"roost.test"), (b"authorization", key)],
+        "server": ("roost.test", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    await server.app(scope, receive, send)
+    return statuses[0]
+
+
+@pytest.mark.parametrize("in_a_send", [False, True])
+async def test_a_stream_whose_client_hangs_up_counts_no_longer(server: Server, in_a_send: bool) -> None:
+    created = await server.create()
+    never = asyncio.Event()
+
+    async def wait(count: int) -> None:
+        await never.wait()
+
+    server.waits = wait
+    path = f"/endpoints/{created['id']}/logs?follow=true"
+    for _ in range(MAX_FOLLOWED + 1):
+        assert await hang_up(server, path, in_a_send=in_a_send) == 200
+
+
+async def test_more_streams_than_a_key_may_have_are_refused(server: Server) -> None:
+    created = await server.create()
+    logs = server.office.services.logs
+    who = partial(server.office.services.keys.authenticate, secret_of(1))
+    streams = [logs.follow(who, created["id"]) for _ in range(MAX_FOLLOWED)]
+    for stream in streams:
+        await anext(stream)
+    error = check_failure(await server.get(f"/endpoints/{created['id']}/logs?follow=true"), 429)
+    assert (error["type"], error["code"]) == ("rate_limit_error", "too_many_streams")
+    assert (await server.get(f"/endpoints/{created['id']}/logs")).status_code == 200

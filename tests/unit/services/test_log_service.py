@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,12 +12,13 @@ import pytest
 from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
 
 from roost.domain.endpoint import Endpoint
-from roost.domain.errors import BadRequest, NotFound, PermissionDenied
+from roost.domain.errors import BadRequest, NotFound, NotReady, PermissionDenied, TooManyRequests
 from roost.domain.key import Role
 from roost.domain.log import ReplicaLog
+from roost.policy.logs import GAP
 from roost.services.access import Principal
 from roost.services.endpoint_requests import Bounds, EndpointDraft
-from roost.services.logs import CHECK_EVERY, POLL_S, LogService
+from roost.services.logs import CHECK_EVERY, MAX_FOLLOWED, POLL_S, WINDOW, LogService
 from roost.store.base import StatusChange
 from roost.testing.builders import make_event
 
@@ -29,6 +31,7 @@ class Desk:
     def __init__(self, office: Office) -> None:
         self.office = office
         self.output: list[ReplicaLog] = []
+        self.looks = 0
         self.then: list[Callable[[], object]] = []
         """Happens one by one, each time the service waits."""
         self.logs = LogService(office.services.endpoints, office.store, self._logs_of, office.clock.now, self._wait)
@@ -37,6 +40,7 @@ class Desk:
         return await self.office.services.endpoints.create(ADMIN, DRAFT)
 
     async def _logs_of(self, endpoint_id: str, tail: int) -> Sequence[ReplicaLog]:
+        self.looks += 1
         return [ReplicaLog(log.replica_id, log.lines[-tail:] if tail else (), log.ended) for log in self.output]
 
     async def _wait(self, seconds: float) -> None:
@@ -81,6 +85,89 @@ async def test_the_last_lines_of_each_replica_that_runs(desk: Desk) -> None:
     assert told([found]) == ["replica-1: two", "replica-1: three", "replica-2: eins"]
     assert told([await desk.logs.tail(ADMIN, endpoint.id, replica="replica-0")]) == ["replica-0: old"]
     assert told([await desk.logs.tail(ADMIN, endpoint.id, tail=0)]) == []
+
+
+async def test_those_who_follow_one_endpoint_share_its_looks_and_each_is_told_every_line(desk: Desk) -> None:
+    endpoint, other = await desk.create(), await desk.create()
+    desk.says("replica-1", "one")
+    readers = [replace(ADMIN, key_id=f"key-{n}") for n in range(100)]
+    followers = [desk.logs.follow(asks(reader), endpoint.id) for reader in readers]
+    assert {told([await anext(follower)])[0] for follower in followers} == {"replica-1: one"}
+    for number in range(3):
+        looks = desk.looks
+        desk.then = [partial(desk.says, "replica-1", f"line {number}")]
+        batches = await asyncio.gather(*(anext(follower) for follower in followers))
+        assert [told([batch]) for batch in batches] == [[f"replica-1: line {number}"]] * 100
+        assert desk.looks - looks == 1
+
+    elsewhere = desk.logs.follow(asks(ADMIN), other.id)
+    await anext(elsewhere)
+    looks, desk.then = desk.looks, [lambda: None, lambda: None]
+    await asyncio.gather(anext(elsewhere), *(anext(follower) for follower in followers))
+    assert desk.looks - looks == 2, "one for each endpoint"
+
+
+async def test_one_that_reads_slowly_holds_up_nobody_and_is_told_that_lines_are_missing(desk: Desk) -> None:
+    endpoint = await desk.create()
+    desk.says("replica-1", "one")
+    slow, fast = (desk.logs.follow(asks(ADMIN), endpoint.id) for _ in range(2))
+    await anext(slow)
+    await anext(fast)
+    many = [f"line {n}" for n in range(3 * WINDOW)]
+    desk.then = [partial(desk.says, "replica-1", *many[at : at + 300]) for at in range(0, len(many), 300)]
+    seen = [line for _ in range(len(desk.then)) for line in told([await anext(fast)])]
+    assert seen == [f"replica-1: {line}" for line in many]
+    desk.then = [lambda: None]
+    assert told([await anext(slow)]) == [f"replica-1: {line}" for line in (GAP, *many[-WINDOW:])]
+
+
+async def test_one_that_hangs_up_does_not_end_the_look_of_the_others(desk: Desk) -> None:
+    endpoint = await desk.create()
+    release = asyncio.Event()
+    desk.then = [release.wait]
+    leaves, stays = (desk.logs.follow(asks(ADMIN), endpoint.id) for _ in range(2))
+    await anext(leaves)
+    await anext(stays)
+    tasks = [asyncio.ensure_future(follower.__anext__()) for follower in (leaves, stays)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await asyncio.wait(tasks[:1])
+    desk.says("replica-1", "one")
+    release.set()
+    assert told([await tasks[1]]) == ["replica-1: one"]
+
+
+async def test_a_failed_look_ends_all_its_followers_and_none_that_come_later(desk: Desk) -> None:
+    endpoint = await desk.create()
+
+    async def fail() -> None:
+        raise NotReady("The server is shutting down.")
+
+    followers = [desk.logs.follow(asks(ADMIN), endpoint.id) for _ in range(2)]
+    for follower in followers:
+        await anext(follower)
+    desk.then = [fail]
+    ends = await asyncio.gather(*(anext(follower) for follower in followers), return_exceptions=True)
+    assert [type(end) for end in ends] == [NotReady, NotReady]
+    desk.then = [lambda: desk.says("replica-1", "one")]
+    later = desk.logs.follow(asks(ADMIN), endpoint.id)
+    await anext(later)
+    assert told([await anext(later)]) == ["replica-1: one"]
+
+
+async def test_a_key_follows_so_many_and_no_more(desk: Desk) -> None:
+    endpoint = await desk.create()
+    followers = [desk.logs.follow(asks(ADMIN), endpoint.id) for _ in range(MAX_FOLLOWED)]
+    for follower in followers:
+        await anext(follower)
+    with pytest.raises(TooManyRequests, match="end one of them"):
+        await anext(desk.logs.follow(asks(ADMIN), endpoint.id))
+    await anext(desk.logs.follow(asks(replace(ADMIN, key_id="key-other")), endpoint.id))
+    with pytest.raises(NotFound):
+        await anext(desk.logs.follow(asks(replace(ADMIN, key_id="key-other")), endpoint.id, replica="none"))
+    await followers[0].aclose()
+    followers[0] = desk.logs.follow(asks(ADMIN), endpoint.id)
+    await anext(followers[0])
 
 
 async def test_an_endpoint_of_another_is_not_there(desk: Desk) -> None:

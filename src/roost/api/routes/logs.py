@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from roost import schemas
 from roost.api.answers import answer
@@ -50,11 +52,23 @@ async def logs(
     batches = services.logs.follow(partial(who_asks, request), endpoint, replica=wanted, tail=tail)
     # The first step tells what is wrong with the request while there can still be a status.
     first = await anext(batches)
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(_frames(first, batches), media_type="text/event-stream", headers=headers)
+    return _Stream(first, batches)
 
 
-async def _frames(first: Sequence[ReplicaLog], batches: AsyncIterator[Sequence[ReplicaLog]]) -> AsyncIterator[bytes]:
+class _Stream(StreamingResponse):
+    """The events of ``batches``, which end with the answer, also when the client hangs up in the middle of it."""
+
+    def __init__(self, first: Sequence[ReplicaLog], batches: AsyncGenerator[Sequence[ReplicaLog]]) -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        self._batches, self._events = batches, _frames(first, batches)
+        super().__init__(self._events, media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._batches), aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+async def _frames(first: Sequence[ReplicaLog], batches: AsyncGenerator[Sequence[ReplicaLog]]) -> AsyncGenerator[bytes]:
     yield b": following\n\n" + _data(first)
     silent_s = 0.0
     try:
