@@ -150,7 +150,7 @@ def test_hardware_that_is_not_there_says_whether_it_could_be(bench: Bench) -> No
     bench.nodes = [Node("local", "local", "cpu", Resources(1, 4 << 30), Resources(0, 0))]
     assert "1x_cpu" in bench.run("endpoints", "hardware", "--model", MODEL).stdout
     busy = bench.run("endpoints", "hardware", "--model", MODEL, "--available")
-    assert "No hardware is free for this model now." in busy.output
+    assert "No hardware is free for this model now: other endpoints hold it (`roost endpoints list`)." in busy.output
     bench.nodes = [Node("local", "local", "cpu", Resources(1, 512 << 20), Resources(1, 512 << 20))]
     for more in ((), ("--available",)):
         small = bench.run("endpoints", "hardware", "--model", MODEL, *more)
@@ -278,7 +278,7 @@ def test_stop_waits_for_stopped(bench: Bench) -> None:
     result = bench.run("endpoints", "stop", created["id"], "--wait")
     assert result.exit_code == 0
     assert bench.endpoint().spec.desired_state is DesiredState.STOPPED
-    assert result.stderr.splitlines() == ["STARTED", "STOPPING", "STOPPED"]
+    assert result.stderr.splitlines() == ["stopping …", "STOPPING", "STOPPED"]
 
 
 def test_without_wait_start_and_stop_return_at_once(bench: Bench) -> None:
@@ -292,6 +292,34 @@ def test_without_wait_start_and_stop_return_at_once(bench: Bench) -> None:
     assert bench.endpoint().spec.desired_state is DesiredState.STARTED
     assert bench.json("endpoints", "stop", created["id"])["id"] == created["id"]
     assert bench.endpoint().spec.desired_state is DesiredState.STOPPED
+
+
+def test_what_is_as_asked_already_is_said_to_be(bench: Bench) -> None:
+    created = bench.create("--no-auto-start")
+    assert bench.run("endpoints", "stop", created["id"]).stdout == f"{created['id']} is STOPPED already.\n"
+    bench.becomes("STARTED")
+    assert bench.run("endpoints", "start", created["id"]).stdout == f"{created['id']} is STARTED already.\n"
+
+
+def test_the_state_of_before_is_not_shown_while_it_starts(bench: Bench) -> None:
+    created = bench.create("--no-auto-start")
+    bench.at_polls = [lambda: None, lambda: bench.becomes("STARTING"), lambda: bench.becomes("STARTED")]
+    result = bench.run("endpoints", "start", created["id"], "--wait")
+    assert result.stderr.splitlines() == ["starting …", "STARTING", "STARTED"]
+
+
+def test_an_endpoint_left_in_the_queue_is_not_said_to_be_starting(bench: Bench) -> None:
+    why = StateReason("no_capacity", "local lacks 1 CPU thread.")
+    bench.at_polls = [lambda: bench.becomes("PENDING", reason=why), interrupt]
+    result = bench.run(*CREATE, "--wait")
+    assert "the endpoint stays in the queue and starts when there is room." in result.stderr
+
+
+def test_a_sandbox_without_free_hardware_names_its_limit(bench: Bench) -> None:
+    bench.nodes = [Node("local", "local", "cpu", Resources(1, 4 << 30), Resources(0, 0))]
+    listed = bench.json("endpoints", "hardware", "--model", MODEL)
+    bench.transport.failures = [httpx.Response(200, json=listed, headers={"x-roost-sandbox": "true"})]
+    assert "at most 6 engines" in bench.run("endpoints", "hardware", "--model", MODEL, "--available").stderr
 
 
 def test_somebody_who_stops_it_meanwhile_ends_the_wait(bench: Bench) -> None:

@@ -24,13 +24,16 @@ def wait_for(session: Session, first: Answer[Endpoint], target: Target, timeout_
     ERROR, 7 when ``timeout_s`` is over, and ``Interrupted`` on Ctrl-C; the endpoint itself is left as it is.
     """
     endpoint_id = first.value.id
+    progress = ProgressLine(session.out)
     try:
-        with ProgressLine(session.out) as progress:
+        with progress:
             return _poll(session, first, target, timeout_s, progress)
     except KeyboardInterrupt:
-        verb = "starting" if target == "STARTED" else "stopping"
+        goes_on = {"STARTED": "goes on starting", "STOPPED": "goes on stopping"}[target]
+        if progress.state == "PENDING" and target == "STARTED":
+            goes_on = "stays in the queue and starts when there is room"
         lines = [
-            f"Not waiting any longer; the endpoint goes on {verb}.",
+            f"Not waiting any longer; the endpoint {goes_on}.",
             f"  Look:  roost endpoints retrieve {endpoint_id}",
         ]
         if target == "STARTED":
@@ -50,9 +53,12 @@ def _poll(
     while True:
         waiting, now = step(waiting, seen, session.monotonic() - started)
         if not isinstance(seen, ClientError):
-            progress.show(condition(seen), news_key(seen))
-            if not isinstance(now, Done | Fail) and target == "STARTED":
-                _tell_hint(seen, told, progress)
+            progress.state = seen.state
+            if isinstance(now, Done | Fail) or waiting.moved:
+                _tell(seen, target, told, progress, over=isinstance(now, Done | Fail))
+            else:
+                # What it still shows is the state of before it was asked.
+                progress.show("starting …" if target == "STARTED" else "stopping …", "asked")
         if isinstance(now, Done):
             return answer
         if isinstance(now, Fail):
@@ -67,9 +73,17 @@ def _poll(
             seen = error
 
 
-def _tell_hint(endpoint: Endpoint, told: set[str], progress: ProgressLine) -> None:
-    hint = queued_hint(endpoint)
-    if hint is not None and hint not in told:
+def _tell(endpoint: Endpoint, target: Target, told: set[str], progress: ProgressLine, *, over: bool) -> None:
+    """Show how it is, and then what helps, once. Where the line is overwritten, both are kept above it."""
+    hint = queued_hint(endpoint) if target == "STARTED" and not over else None
+    new = hint is not None and hint not in told
+    if hint is not None and progress.live:
+        if new:
+            progress.say(condition(endpoint))
+        progress.show(f"{endpoint.state} · waiting", news_key(endpoint))
+    else:
+        progress.show(condition(endpoint), news_key(endpoint))
+    if hint is not None and new:
         told.add(hint)
         progress.say(f"Hint: {hint}")
 
@@ -89,6 +103,8 @@ class ProgressLine:
 
     def __init__(self, out: Output) -> None:
         self._out = out
+        self.state: str | None = None
+        """The state in which the endpoint was last seen."""
         self._last: str | None = None
         self._status: Any = None
 
@@ -105,6 +121,11 @@ class ProgressLine:
     ) -> None:
         if self._status is not None:
             self._status.stop()
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a line that is overwritten."""
+        return self._status is not None
 
     def say(self, line: str) -> None:
         """Print a line that stays, above the one that is overwritten."""

@@ -79,10 +79,11 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """The value of a success, and the JSON it came as (None: no body)."""
+    """The value of a success, and the JSON it came as (None: no body); ``sandbox`` tells that a sandbox answered."""
 
     value: T
     json: Any
+    sandbox: bool = False
 
 
 def parse(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> Answer[T]:
@@ -91,11 +92,15 @@ def parse(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -
         raise _refusal(status, headers, body)
     try:
         value = json.loads(body) if body.strip() else None
-        return Answer(call.read(value), value)
+        return Answer(call.read(value), value, _of_sandbox(headers))
     except (ValueError, ValidationError, TypeError, KeyError) as error:
         about = "unexpected JSON" if isinstance(error, ValidationError) else "no JSON"
         what = f"{call.request.method} {call.request.path} was answered with {about}"
         raise UnexpectedAnswer(f"{what}: is the base URL that of a Roost server?") from error
+
+
+def _of_sandbox(headers: Mapping[str, str]) -> bool:
+    return headers.get("x-roost-sandbox") == "true"
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
@@ -113,7 +118,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
         param=about.get("param"),
         request_id=headers.get("x-request-id"),
         retry_after=retry_after(headers),
-        sandbox=headers.get("x-roost-sandbox") == "true",
+        sandbox=_of_sandbox(headers),
     )
 
 

@@ -224,7 +224,9 @@ def hardware(
     chosen = [item for item in answer.value.data if not available or item.availability.status == "available"]
     none = "No hardware." if model is None else f"No hardware of this server can hold {model}."
     if answer.value.data:
-        none = "No hardware is free for this model now."
+        none = "No hardware is free for this model now: other endpoints hold it (`roost endpoints list`)."
+        if answer.sandbox:
+            none += " A sandbox runs at most 6 engines at once, whatever its fleet has free."
     rows = [describe.hardware_row(item) for item in chosen]
     session.out.table(describe.HARDWARE_COLUMNS, rows, spare=describe.SPARE_HARDWARE_COLUMNS, empty=none)
 
@@ -253,6 +255,9 @@ def _set_state(
     elif not json:
         # The answer still has the state of before, with its reason and hint: they would contradict the request.
         found, verb = answer.value, "start" if target == "STARTED" else "stop"
+        if found.state == target:
+            session.out.line(f"{found.id} is {target} already.")
+            return
         session.out.line(f"Asked {found.id} to {verb} (it was {found.state}).")
         session.out.note(
             f"Look: `roost endpoints retrieve {found.id}`; wait: `roost endpoints {verb} {found.id} --wait`."
