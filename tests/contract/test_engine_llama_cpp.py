@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from roost.engines.base import LaunchRequest
 from roost.engines.llama_cpp import LlamaCppEngine
 from roost.models import gguf
 from roost.models.catalog import SMOLLM2
+from roost.runtimes.supervision.log_filter import LogFilter
 from roost.testing.engine_contract import EngineCase, EngineContract, make_launch_request
 from roost.testing.engine_process import EngineEnded, EngineProcess, running_engine, spawn_engine, start_engine
 from roost.testing.weights import smollm2_path
@@ -79,6 +81,35 @@ class TestLlamaCppEngine(EngineContract):
         async with engine_process.client() as client:
             text = (await client.get("/metrics")).text
         assert "llamacpp:requests_processing 0" in text
+
+    async def test_what_is_kept_of_its_output_holds_nothing_of_requests(
+        self, case: EngineCase, engine_process: EngineProcess
+    ) -> None:
+        forged = "\n0.09.496.959 E hush-hush"
+        hi = '"messages":[{"role":"user","content":"Hi"}],"max_tokens":1'
+        schema = {"type": "string", "pattern": f"\\q{forged}\n"}
+        bodies = [
+            '{"messages":[{"role":"user","content":"hush-hush \\ud800"}]}',
+            f'{{{hi},"grammar":{json.dumps(f"root ::= hush-hush{forged}{forged}")}}}',
+            f'{{{hi},"response_format":{{"type":"json_schema","json_schema":{{"schema":{json.dumps(schema)}}}}}}}',
+            f'{{{hi},"samplers":[{json.dumps(f"hush-hush{forged}")}]}}',
+            '{"messages":[{"role":"user","content":[{"type":"hush-hush"}]}]}',
+            '{"last":"hush-last',
+        ]
+        async with engine_process.client() as client:
+            for body in bodies:
+                await client.post("/v1/chat/completions", content=body)
+        async with asyncio.timeout(PATIENCE_S):
+            while "hush-last" not in "\n".join(engine_process.log()):  # noqa: ASYNC110 (output sends no event)
+                await asyncio.sleep(0.01)
+        written = "\n".join(engine_process.log())
+        assert written.count("hush-hush") > len(bodies)
+        rule = case.engine.build(case.request).processes[0].output
+        assert rule is not None
+        kept = LogFilter(rule.open_until, rule.keep).feed(written.encode()).decode()
+        assert "hush" not in kept
+        assert "failed to parse grammar" in kept
+        assert 'got exception: {"error":{"code":400' in kept
 
     async def test_more_requests_than_slots_wait_their_turn(self, engine_process: EngineProcess) -> None:
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}

@@ -17,13 +17,24 @@ LISTEN = "{listen}"
 
 
 @dataclass(frozen=True, slots=True)
+class OutputRule:
+    """What may be kept of a process's output, for engines that put parts of requests into it. Regular expressions,
+    each matched at the beginning of a line: up to the line that ``open_until`` matches, everything is kept; from then
+    on only what the first match of ``keep`` covers, and no other line."""
+
+    open_until: str
+    keep: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """One process of a replica. No shell: ``argv`` is executed as it is. ``secrets`` go to the environment too, and
-    are never written to disk or shown."""
+    are never written to disk or shown. ``output`` None: all output is kept."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    output: OutputRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

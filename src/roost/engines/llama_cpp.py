@@ -20,6 +20,7 @@ from roost.domain.routing import LLAMA_CPP
 from roost.engines import llama_cpp_exits
 from roost.engines.base import Capabilities, LaunchRequest, Probe
 from roost.engines.gguf_shape import HEAD_BYTES, facts, kv_bytes_per_token
+from roost.engines.llama_cpp_output import OUTPUT
 from roost.policy.sizing import Demand, MemoryUse, size
 
 SERVER = "roost.engines.llama_cpp_server"
@@ -128,7 +129,7 @@ class LlamaCppEngine:
         timeout = options.get("start_timeout_s") or 120 + weights_bytes // LOAD_BYTES_PER_S
         return LaunchSpec(
             endpoint_id=request.endpoint_id,
-            processes=(ProcessSpec(tuple(argv), env=thread_environment(threads)),),
+            processes=(ProcessSpec(tuple(argv), env=thread_environment(threads), output=OUTPUT),),
             resources=hardware.resources,
             accelerator=hardware.accelerator,
             zone=request.placement.zone,

@@ -169,10 +169,11 @@ def _serve(server: Any, listen: Listen, hidden: str | None, version: str) -> int
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     path = listen.path and os.path.basename(listen.path)
+    where = f"unix:{listen.path}" if listen.path else server.listening_address
+    # Before there can be a request: what comes after this line is not all kept (``llama_cpp_output``).
+    _say(f"xllamacpp {version} listens on {where}")
     if hidden is not None and path:
         os.rename(hidden, path)  # in the working directory; takes the place of a socket left behind
-    where = f"unix:{listen.path}" if listen.path else server.listening_address
-    _say(f"xllamacpp {version} listens on {where}")
     os.read(reader, 1)
     if path:
         _remove(path)

@@ -7,6 +7,7 @@ exception.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -47,6 +48,47 @@ def _decode_leniently(raw: bytes, error: orjson.JSONDecodeError) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+HALF_A_PAIR = Refusal(
+    400,
+    "The request body is not valid JSON text: a string holds half a surrogate pair (\\ud800 to \\udfff without its "
+    "other half).",
+    "invalid_json",
+)
+
+
+def holds_half_a_pair(raw: bytes, body: dict[str, Any]) -> bool:
+    """Whether a string of ``body``, decoded from ``raw``, has half a surrogate pair, which JSON can name and UTF-8
+    cannot hold."""
+    if b"\\ud" not in raw and b"\\uD" not in raw:
+        return False
+    try:
+        orjson.dumps(body)
+    except TypeError:  # that, or a number or a depth that orjson does not write
+        return any(_broken(text) for text in _strings(body))
+    return False
+
+
+def _strings(body: dict[str, Any]) -> Iterator[str]:
+    left: list[Any] = [body]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from value
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+
+
+def _broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def encode(body: dict[str, Any]) -> bytes | Refusal:

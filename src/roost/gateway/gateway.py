@@ -17,11 +17,11 @@ import structlog
 
 from roost.config import Settings
 from roost.domain.creation import Delivery
-from roost.domain.routing import RouteKey, RoutingTable
+from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
 from roost.gateway import admission, counters, health, params
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
-from roost.gateway.body import decode
+from roost.gateway.body import HALF_A_PAIR, decode, holds_half_a_pair
 from roost.gateway.books import Books, EndpointBook, ReplicaBook
 from roost.gateway.classic import adapt
 from roost.gateway.counters import Counters
@@ -207,6 +207,9 @@ class Gateway:
         book = self._resolve(body.get("model"), key)
         if isinstance(book, Refusal):
             front.answer(request, book)
+            return
+        if book.route.dialect == LLAMA_CPP and holds_half_a_pair(raw, body):
+            front.answer(request, HALF_A_PAIR)
             return
         refusal = params.refusal(body, request.kind, book.route)
         adapted = refusal or adapt(body, request.kind, book.route, classic=request.classic)

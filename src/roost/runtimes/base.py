@@ -21,12 +21,14 @@ from roost.domain.replica import RuntimeStatus
 class RuntimeSettings:
     """What a runtime is constructed with. ``installation`` marks what is ours: replicas that carry another
     installation's id are never listed, adopted or ended. ``home`` is ROOST_HOME; ``zone`` the name of this machine's
-    zone; ``cpu_overcommit`` multiplies the threads on offer (1.0 = the cores that there are)."""
+    zone; ``cpu_overcommit`` multiplies the threads on offer (1.0 = the cores that there are); ``engine_env`` are the
+    variables that engines inherit beside the usual ones (``config.engine_environment``)."""
 
     home: Path
     installation: str
     zone: str = "local"
     cpu_overcommit: float = 1.0
+    engine_env: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
@@ -75,7 +77,8 @@ class Runtime(Protocol):
         ...
 
     async def logs(self, replica_id: str, tail: int = 200) -> Sequence[str]:
-        """The last ``tail`` lines of the engine's output, also after its death; empty for unknown ids."""
+        """The last ``tail`` lines of the engine's output, also after its death; empty for unknown ids. What the
+        processes' ``ProcessSpec.output`` leaves out is kept nowhere."""
         ...
 
     async def changed(self) -> str:

@@ -64,7 +64,7 @@ class LocalRuntime:
         self._settings = settings
         self._paths = LocalPaths(settings.home)
         self._total = resources
-        self._environment = engine_environment() if environment is None else dict(environment)
+        self._environment = engine_environment(settings.engine_env) if environment is None else dict(environment)
         self._nonce = nonce
         self._platform = platform
         self._stop_margin = stop_margin
@@ -213,6 +213,7 @@ class LocalRuntime:
             "argv": [argument.replace(LISTEN, address) for argument in one.argv],
             "env": {**self._environment, **own, **one.secrets, **marker},
             "grace_s": spec.stop_grace.total_seconds(),
+            "output": asdict(one.output) if one.output is not None else None,
             "record_path": str(paths.record),
             "lock_path": str(paths.lock),
             "record": {

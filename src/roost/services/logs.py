@@ -1,6 +1,6 @@
 """What the engines of an endpoint say: its replicas' output, once or as it comes. Called by the API.
 
-It shows lines as runtimes kept them: the rule that an engine declares (``ProcessSpec.output``) has been applied by then.
+It shows lines as runtimes kept them, which is by the rule that the engine declares (``ProcessSpec.output``).
 
 Those who follow one endpoint share its looks: however many they are, the store and the replicas are asked once. What a
 follower has shown is its own, so that a slow one holds up nobody, and nothing waits for it: it misses lines.

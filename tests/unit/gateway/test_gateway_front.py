@@ -28,6 +28,7 @@ from tests.unit.gateway.fakes import (
     whole,
 )
 
+from roost.domain.routing import LLAMA_CPP
 from roost.gateway.answers import REASONS
 from roost.gateway.front import Front
 
@@ -208,6 +209,19 @@ async def test_lone_surrogates_and_wide_integers_pass(world: World) -> None:
     world.route(world.replica(), served_model="own")
     assert (await world.ask(post(raw=raw))).status == 200
     assert world.upstream.seen[1].json == {**json.loads(raw), "model": "own"}
+
+
+@pytest.mark.parametrize("text", [b"\\ud800", b"x\\uDFFFy"])
+@pytest.mark.parametrize("body", [b'"messages":[{"role":"user","content":"%b"}]', b'"seed":%d,"x":{"%%b":1}' % 10**30])
+async def test_half_a_surrogate_pair_is_refused_where_the_engine_cannot_read_it(
+    world: World, body: bytes, text: bytes
+) -> None:
+    world.route(world.replica(), dialect=LLAMA_CPP)
+    answer = await world.ask(post(raw=b'{"model":"endpoint-1",' + body % text + b"}"))
+    assert (answer.status, answer.error["code"]) == (400, "invalid_json")
+    assert "half a surrogate pair" in answer.error["message"]
+    for pair in (b"\\ud83d\\ude00", b"\\\\ud800"):
+        assert (await world.ask(post(raw=b'{"model":"endpoint-1",' + body % pair + b"}"))).status == 200
 
 
 @pytest.mark.parametrize("world", [{"max_body_bytes": 2000}], indirect=True)

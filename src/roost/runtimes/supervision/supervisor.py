@@ -21,6 +21,7 @@ import time
 
 from . import process, protocol, record
 from .complaint import bound, say
+from .log_filter import LogFilter
 from .log_tail import LogTail
 from .server import Peer, Server, remove
 
@@ -44,6 +45,8 @@ class Supervisor:
         self._record: dict[str, Any] = dict(launch["record"])
         self._address: str = self._record["address"]
         self._log = LogTail(self._record["log"])
+        rule = launch.get("output")
+        self._filter = LogFilter(rule["open_until"], rule["keep"]) if rule is not None else None
         self._selector = selectors.DefaultSelector()
         self._server = Server(self._selector, self._record["control_socket"], self._status, self._on_message)
         self._engine: int | None = None
@@ -215,11 +218,16 @@ class Supervisor:
             except BlockingIOError:
                 return
             if not data:
+                self._end_output()
                 self._selector.unregister(self._output)
                 os.close(self._output)
                 self._output = None
                 return
-            self._log.feed(data)
+            self._log.feed(data if self._filter is None else self._filter.feed(data))
+
+    def _end_output(self) -> None:
+        if self._filter is not None:
+            self._log.feed(self._filter.end())
 
     def _stop(self, grace_s: float) -> None:
         """TERM now, KILL ``grace_s`` later; a repeated stop can only make it sooner."""
