@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ SANDBOX = "sandbox"
 
 SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 """How a setting that is on or off can be written."""
+
+
+ENGINE_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*"),
+    *("LD_LIBRARY_PATH", "PYTHON*", "VIRTUAL_ENV", "SSL_*"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("CUDA_*", "NVIDIA_*", "NCCL_*", "HIP_*", "HSA_*", "ROCR_*"),
+    *("OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "GGML_*", "LLAMA_*", "VLLM_*"),
+)
+"""Variables that engines inherit: names, or beginnings followed by ``*``."""
+
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+"""In the name of a variable that is no engine's business, though its beginning is (``VLLM_API_KEY``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,8 @@ class Settings:
     """Age of the routing table after which a gateway without a control plane reports itself not ready."""
     models_quota_gb: float = 0.0
     """Room for weights on the disk, in GB (10⁹ bytes); what was used longest ago makes way. 0: no limit."""
+    engine_env: str = ""
+    """Variables that engines inherit beside the usual ones: names, or beginnings followed by ``*``, with commas."""
     log_level: str = "info"
     """debug, info, warning or error."""
     hardware: Mapping[str, HardwarePrice] = field(default_factory=dict)
@@ -86,6 +102,11 @@ class Settings:
     def models_quota_bytes(self) -> int | None:
         """``models_quota_gb`` in bytes; None: no limit."""
         return int(self.models_quota_gb * 1e9) or None
+
+    @property
+    def engine_variables(self) -> tuple[str, ...]:
+        """``engine_env`` item by item."""
+        return tuple(item.strip() for item in self.engine_env.split(",") if item.strip())
 
     @property
     def logs_dir(self) -> Path:
@@ -154,11 +175,23 @@ def client_environment() -> tuple[str | None, str | None]:
     return secret("ROOST_BASE_URL"), secret("ROOST_API_KEY")
 
 
-def engine_environment() -> dict[str, str]:
-    """What engines inherit: the environment of this process without Roost's own variables and the logins to where
-    weights and packages come from: secrets that engines have no business with."""
-    withheld = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"}
-    return {name: value for name, value in os.environ.items() if not name.startswith("ROOST_") and name not in withheld}
+def engine_environment(more: Iterable[str] = ()) -> dict[str, str]:
+    """What engines inherit: the variables of this process that say how programs run here (``ENGINE_VARIABLES``), and
+    those that ``more`` names (``Settings.engine_variables``). Never Roost's own.
+
+    A list of what is allowed, since nobody can list the secrets: upstreams' keys, logins to hubs, indexes, databases.
+    """
+    wanted = tuple(more)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ROOST_")
+        and (_is_listed(name, wanted) or (_is_listed(name, ENGINE_VARIABLES) and not _SECRET.search(name)))
+    }
+
+
+def _is_listed(name: str, items: Iterable[str]) -> bool:
+    return any(name.startswith(item[:-1]) if item.endswith("*") else name == item for item in items)
 
 
 def package_index_url() -> str | None:
@@ -260,6 +293,12 @@ def _check(settings: Settings) -> None:
             "The runtime 'sandbox' and `roost serve --sandbox` belong together: a sandbox has no other runtime, and no "
             "other server has this one."
         )
+    for item in settings.engine_variables:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", item) or item.startswith("ROOST_"):
+            raise InvalidSettings(
+                f"engine_env takes names of variables, or beginnings followed by *, with commas between them, and none "
+                f"of Roost's own, not {item!r}."
+            )
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise InvalidSettings(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
 

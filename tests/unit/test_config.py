@@ -68,6 +68,9 @@ def test_hardware_prices(tmp_path: Path) -> None:
         ("[hardware.cpu]\nprice = 1", "price"),
         ("[hardware]\ncpu = 1", "cpu"),
         ("not toml", "TOML"),
+        ('engine_env = "A B"', "engine_env"),
+        ('engine_env = "*"', "engine_env"),
+        ('engine_env = "ROOST_HOME"', "engine_env"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
@@ -121,6 +124,32 @@ def test_commands_find_the_sandbox_where_there_is_nothing_else_or_where_they_are
 def test_an_empty_secret_is_no_secret() -> None:
     os.environ["ROOST_TEST_SECRET"] = ""
     assert config.secret("ROOST_TEST_SECRET") is None
+
+
+def test_engines_inherit_what_says_how_programs_run_and_what_is_named() -> None:
+    os.environ.clear()
+    usual = (
+        "PATH",
+        "LC_ALL",
+        "PYTHONPATH",
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "https_proxy",
+        "VLLM_CACHE_ROOT",
+    )
+    secret = ("MYKEY", "VLLM_API_KEY", "HF_TOKEN", "PIP_INDEX_URL", "PGPASSWORD", "ROOST_API_KEY", "ROOST_DATABASE_URL")
+    os.environ.update(dict.fromkeys((*usual, *secret, "MINE_A", "MINE_B", "PATHS"), "1"))
+
+    assert config.engine_environment().keys() == set(usual)
+    named = config.load(home=Path("/nowhere"), engine_env="MINE_*, VLLM_API_KEY").engine_variables
+    assert config.engine_environment(named).keys() == {*usual, "MINE_A", "MINE_B", "VLLM_API_KEY"}
+    assert not [name for name in config.engine_environment(("R*", "RO*")) if name.startswith("ROOST_")]
+
+
+def test_the_documentation_lists_what_engines_inherit() -> None:
+    text = (DOCUMENT.parent / "engines.md").read_text().split("## What engines inherit")[1].split("\n## ")[0]
+    listed = set(re.findall(r"`([A-Z_*]+)`", text.split("of these, none")[0]))
+    assert listed == {item for item in config.ENGINE_VARIABLES if item.isupper()}
 
 
 def test_the_documentation_lists_every_setting_and_no_other() -> None:

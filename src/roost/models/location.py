@@ -6,8 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 MAX_SHOWN = 200
 PUBLIC_KINDS = frozenset({"hf", "pypi"})
-"""Kinds of sources whose locations are names in a public catalogue. Those of others tell of the server's machine and its
-network."""
+"""Kinds of sources whose locations are names in a public catalogue. Those of others tell of the server's machine and
+its network."""
 
 
 def without_secrets(location: str) -> str:

@@ -34,8 +34,8 @@ class Download(Answer):
 
 
 class WeightsSource(Answer):
-    """Where a model's weights come from (an extra). ``location`` has no user name, password or query of a URL; that of a
-    file or a URL is shown to admins only, and null for others."""
+    """Where a model's weights come from (an extra). ``location`` has no user name, password or query of a URL; that of
+    a file or a URL is shown to admins only, and null for others."""
 
     kind: str
     location: str | None = None

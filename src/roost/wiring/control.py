@@ -169,7 +169,8 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     await cache.sweep(catalog.list())
     stack.push_async_callback(cache.close)
     runtime = runtime_called(
-        settings.runtime, RuntimeSettings(settings.home, installation, settings.zone, settings.cpu_overcommit)
+        settings.runtime,
+        RuntimeSettings(settings.home, installation, settings.zone, settings.cpu_overcommit, settings.engine_variables),
     )
     await runtime.start()
     stack.push_async_callback(runtime.close)
