@@ -2,12 +2,17 @@
 
 Built by control from the store, sent to gateways as JSON over the internal socket, kept by them on disk. ``epoch`` and
 ``version`` order tables: a gateway replaces its table only by a newer one of the same or a later epoch.
+
+Readers ignore fields that they do not know, and gateways of the release before go on while the server is updated. So
+what takes something away from a key must not be one more field of it: a gateway that overlooks it would let the key do
+everything. Keys that may use some endpoints only are in ``limited_keys``; who does not read that field knows no such
+key, and refuses it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PROTOCOL = 1
@@ -89,13 +94,14 @@ class RoutingTable:
     shutting_down: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The table as JSON-serialisable values."""
+        """The table as JSON-serialisable values. The order of the keys has no meaning."""
         return {
             "installation": self.installation,
             "term": self.term,
             "version": self.version,
             "endpoints": [_endpoint_to_dict(endpoint) for endpoint in self.endpoints],
-            "keys": [{name: getattr(key, name) for name in RouteKey.__slots__} for key in self.keys],
+            "keys": [_key_to_dict(key) for key in self.keys if key.endpoints is None],
+            "limited_keys": [_key_to_dict(key) for key in self.keys if key.endpoints is not None],
             "shutting_down": self.shutting_down,
         }
 
@@ -110,7 +116,7 @@ class RoutingTable:
             term=data["term"],
             version=data["version"],
             endpoints=tuple(_endpoint_from_dict(item) for item in data["endpoints"]),
-            keys=tuple(_key_from_dict(item) for item in data["keys"]),
+            keys=_keys_from_dict(data),
             shutting_down=data.get("shutting_down") is True,
         )
 
@@ -127,11 +133,18 @@ def _known(kind: type, item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item[name] for name in names if name in item}
 
 
-def _key_from_dict(item: Mapping[str, Any]) -> RouteKey:
-    values = _known(RouteKey, item)
-    if values.get("endpoints") is not None:
-        values["endpoints"] = tuple(values["endpoints"])
-    return RouteKey(**values)
+def _key_to_dict(key: RouteKey) -> dict[str, Any]:
+    return {name: getattr(key, name) for name in RouteKey.__slots__}
+
+
+def _keys_from_dict(data: Mapping[str, Any]) -> tuple[RouteKey, ...]:
+    """All keys by id. Raises ``KeyError`` or ``TypeError``, also for a limited one without a list."""
+    keys = [RouteKey(**_known(RouteKey, item)) for item in data["keys"]]
+    # A table on disk may be of a server that put the limited ones among the others.
+    keys = [key if key.endpoints is None else replace(key, endpoints=tuple(key.endpoints)) for key in keys]
+    for item in data.get("limited_keys", ()):
+        keys.append(RouteKey(**{**_known(RouteKey, item), "endpoints": tuple(item["endpoints"])}))
+    return tuple(sorted(keys, key=lambda key: key.id))
 
 
 def _endpoint_to_dict(endpoint: RouteEndpoint) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tests.unit.gateway.fakes import (
 
 from roost.config import Settings
 from roost.domain.creation import Delivery
-from roost.domain.routing import RouteReplica, RoutingTable
+from roost.domain.routing import RouteKey, RouteReplica, RoutingTable
 from roost.gateway.control_link import Link, RoutesFile
 
 
@@ -130,6 +131,17 @@ async def test_tables_are_applied_reported_and_kept(world: World) -> None:
     found = RoutesFile(path).load()
     assert found is not None
     assert found[0] == table(5, world.replica())
+
+
+def test_the_table_on_disk_has_limited_keys_where_a_gateway_without_limits_does_not_look(folder: Path) -> None:
+    limited = RouteKey("digest", "key-1", "ada", "member", endpoints=("endpoint-1",))
+    known = replace(table(1), keys=(limited,))
+    file = RoutesFile(folder / "routes")
+    file.save(known)
+    assert json.loads(file.path.read_bytes())["table"]["keys"] == []
+    found = file.load()
+    assert found is not None
+    assert found[0] == known
 
 
 async def test_news_of_answers_is_told_in_order_also_after_the_control_plane_was_away(world: World) -> None:
