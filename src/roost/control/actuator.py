@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from roost.control.ended_logs import LINES, EndedLogs
+from roost.control.engine_boundary import ask
 from roost.control.observer import ModelLookup
 from roost.control.prober import Prober
 from roost.domain.endpoint import Endpoint
-from roost.domain.errors import LaunchRefused
+from roost.domain.errors import EngineFault, LaunchRefused
 from roost.domain.event import Event
 from roost.domain.hardware import Placement
 from roost.domain.ids import UuidSource, event_id, replica_id
 from roost.domain.launch import LaunchSpec
 from roost.domain.model import Model
 from roost.domain.replica import Failure, Replica, ReplicaState
-from roost.engines.base import LaunchRequest
-from roost.engines.registry import engine, names
+from roost.engines.base import Engine, LaunchRequest
+from roost.engines.registry import names
 from roost.models.base import Cache
 from roost.policy.facts import Facts, Note, Plan, Stop
 from roost.runtimes.base import Runtime
@@ -31,6 +32,8 @@ from roost.store.base import StatusChange, Store
 ACTOR = "system"
 EXTERNAL_PROBE_TIMEOUT = timedelta(seconds=15)
 NO_GRACE = timedelta(0)
+LONGEST_START = timedelta(days=7)
+"""More than any weights take to load; the clock ends somewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Actuator:
             if row.state is ReplicaState.READY and address is not None:
                 self._prober.watch(row.id, address)
             elif model is not None and address is not None:
-                self._prober.start(row.id, address, engine(model.engine).probe(model), model.api_key_env)
+                await self._probe(facts.endpoint, model, row, address)
         if plan.fetch and model is not None:
             self._cache.request(model)
         for gone in plan.delete:
@@ -116,6 +119,15 @@ class Actuator:
                 lines = tuple(await self._runtime.logs(gone, LINES))
                 self._ended_logs.keep(facts.endpoint.id, gone, lines)
                 await self._runtime.forget(gone)
+
+    async def _probe(self, endpoint: Endpoint, model: Model, row: Replica, address: str) -> None:
+        try:
+            probe = ask(model, lambda engine: engine.probe(model))
+        except LaunchRefused as error:
+            # Its process runs: the row says what is wrong with it, and the next plan ends it.
+            await self._write(endpoint, replace(row, failure=_failure(error)))
+            return
+        self._prober.start(row.id, address, probe, model.api_key_env)
 
     def _prepare(self, facts: Facts, model: Model | None, placement: Placement, now: datetime) -> Launch:
         endpoint = facts.endpoint
@@ -131,48 +143,45 @@ class Actuator:
         )
         data = {"node": placement.node_id, "zone": placement.zone, "hardware": endpoint.spec.hardware}
         note = Note("replica.launching", placement.reason, row.id, data)
-        slots = engine(model.engine).capabilities(model).slots if model is not None else None
-        if not facts.managed:
-            return Launch(replace(row, deadline=now + EXTERNAL_PROBE_TIMEOUT, slots=slots), None, note)
         try:
+            slots = ask(model, lambda engine: engine.capabilities(model).slots) if model is not None else None
+            if not facts.managed:
+                return Launch(replace(row, deadline=now + EXTERNAL_PROBE_TIMEOUT, slots=slots), None, note)
             spec = self._spec(facts, model, placement)
         except LaunchRefused as error:
-            failure = Failure(error.code, error.message, retryable=error.retryable)
-            return Launch(replace(row, state=ReplicaState.FAILED, failure=failure), None, note)
+            return Launch(replace(row, state=ReplicaState.FAILED, failure=_failure(error)), None, note)
         return Launch(replace(row, deadline=now + spec.start_timeout, slots=slots), spec, note)
 
     def _spec(self, facts: Facts, model: Model | None, placement: Placement) -> LaunchSpec:
         endpoint = facts.endpoint
         if model is None or facts.hardware is None:
             raise LaunchRefused(f"{endpoint.spec.model} or its hardware {endpoint.spec.hardware} is no longer there.")
-        return engine(model.engine).build(
-            LaunchRequest(
-                endpoint_id=endpoint.id,
-                endpoint_name=endpoint.name,
-                model=model,
-                hardware=facts.hardware,
-                placement=placement,
-                weights_path=self._cache.status(model).path,
-                speculative_decoding=not endpoint.spec.disable_speculative_decoding,
-            )
+        request = LaunchRequest(
+            endpoint_id=endpoint.id,
+            endpoint_name=endpoint.name,
+            model=model,
+            hardware=facts.hardware,
+            placement=placement,
+            weights_path=self._cache.status(model).path,
+            speculative_decoding=not endpoint.spec.disable_speculative_decoding,
         )
+        return ask(model, lambda engine: _built(engine, request))
 
     async def _relaunch(self, facts: Facts, model: Model | None, row: Replica) -> None:
         """Launch a replica whose row was written before a crash, but whose process was not."""
         try:
             spec = self._spec(facts, model, Placement(row.node_id, row.zone, row.reason))
         except LaunchRefused as error:
-            failure = Failure(error.code, error.message, retryable=error.retryable)
-            await self._write_refusal(facts.endpoint, row, failure)
+            await self._write(facts.endpoint, replace(row, state=ReplicaState.FAILED, failure=_failure(error)))
             return
         await self._runtime.launch(spec, row.id)
 
-    async def _write_refusal(self, endpoint: Endpoint, row: Replica, failure: Failure) -> None:
+    async def _write(self, endpoint: Endpoint, row: Replica) -> None:
+        """Write what became of a replica after the plan's own transaction."""
         current = await self._store.endpoint(endpoint.id)
         if current is not None:
-            failed = replace(row, state=ReplicaState.FAILED, failure=failure)
             await self._store.apply(
-                StatusChange(endpoint.id, current.status_version, current.status, upsert_replicas=(failed,))
+                StatusChange(endpoint.id, current.status_version, current.status, upsert_replicas=(row,))
             )
             self._wake(endpoint.id)
 
@@ -212,3 +221,15 @@ class Actuator:
             replica_id=note.replica_id,
             data=note.data,
         )
+
+
+def _built(engine: Engine, request: LaunchRequest) -> LaunchSpec:
+    spec = engine.build(request)
+    if spec.start_timeout > LONGEST_START:
+        name, days = request.model.engine, LONGEST_START.days
+        raise EngineFault(f"The engine {name!r} wants more than {days} days to start {request.model.id}.")
+    return spec
+
+
+def _failure(error: LaunchRefused) -> Failure:
+    return Failure(error.code, error.message, retryable=error.retryable)

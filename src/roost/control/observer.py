@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from roost.control.engine_boundary import ask
 from roost.control.gateways import GatewayRegistry
 from roost.control.prober import Prober, Proof
 from roost.control.routes import RoutePublisher
 from roost.domain.endpoint import Endpoint
+from roost.domain.errors import LaunchRefused
 from roost.domain.hardware import HardwarePrice
 from roost.domain.model import Fetch, FetchState, Model
 from roost.domain.replica import ExitInfo, Failure, Replica, ReplicaState, RuntimeState, RuntimeStatus
-from roost.engines.registry import engine, names
+from roost.engines.base import Engine
+from roost.engines.registry import names
 from roost.models.base import Cache
 from roost.policy.facts import Facts, ReplicaFacts
 from roost.policy.placement import configurations
@@ -64,10 +67,14 @@ class Observer:
         if endpoint is None:
             return None
         model = self._catalog.get(endpoint.spec.model)
-        lack = _lack(endpoint.spec.model, model)
+        lack, managed = _lack(endpoint.spec.model, model), True
         if lack is not None:
             model = None
-        managed = model is None or engine(model.engine).capabilities(model).managed
+        elif model is not None:
+            try:
+                managed = _managed(model)
+            except LaunchRefused as refused:
+                model, lack = None, refused
         rows = await self._store.replicas(endpoint_id)
         replicas = [await self._replica(row, model, managed=managed) for row in rows]
         nodes = tuple(await self._runtime.capacity())
@@ -82,10 +89,11 @@ class Observer:
             shutting_down=shutting_down,
         )
 
-    def _fetch(self, endpoint: Endpoint, model: Model | None, lack: str | None) -> Fetch:
+    def _fetch(self, endpoint: Endpoint, model: Model | None, lack: LaunchRefused | None) -> Fetch:
         if model is not None:
             return self._cache.status(model)
-        return Fetch(endpoint.spec.model, FetchState.FAILED, error_code="source_missing", error=lack, retryable=False)
+        code, error = (lack.code, lack.message) if lack is not None else (None, None)
+        return Fetch(endpoint.spec.model, FetchState.FAILED, error_code=code, error=error, retryable=False)
 
     async def _replica(self, row: Replica, model: Model | None, *, managed: bool) -> ReplicaFacts:
         proof = self._prober.proof(row.id)
@@ -114,13 +122,19 @@ class Observer:
         )
 
 
-def _lack(model_id: str, model: Model | None) -> str | None:
-    """What an endpoint's model lacks to be run at all, as a sentence; None when nothing."""
+def _lack(model_id: str, model: Model | None) -> LaunchRefused | None:
+    """What an endpoint's model lacks to be run at all; None when nothing."""
     if model is None:
-        return f"{model_id} is no longer in the catalog; add it again with `roost models add`."
-    if model.engine not in names():
-        return f"{model_id} runs on the engine {model.engine!r}, which is not installed; install its plug-in again."
-    return None
+        message = f"{model_id} is no longer in the catalog; add it again with `roost models add`."
+    elif model.engine not in names():
+        message = f"{model_id} runs on the engine {model.engine!r}, which is not installed; install its plug-in again."
+    else:
+        return None
+    return LaunchRefused(message, code="source_missing")
+
+
+def _managed(model: Model) -> bool:
+    return ask(model, lambda engine: engine.capabilities(model).managed)
 
 
 def _external(row: Replica, model: Model | None, proof: Proof | None) -> RuntimeStatus:
@@ -138,5 +152,12 @@ def _explain(observed: RuntimeStatus, model: Model | None, tail: tuple[str, ...]
         ended = replace(ended, log_tail=tail)
     if model is None:
         return Failure("engine_crashed", "The engine ended.", log_tail=ended.log_tail)
-    failure = engine(model.engine).explain(ended)
+    try:
+        return ask(model, lambda engine: _explained(engine, ended))
+    except LaunchRefused as error:
+        return Failure(error.code, error.message, retryable=error.retryable, log_tail=ended.log_tail)
+
+
+def _explained(engine: Engine, ended: ExitInfo) -> Failure:
+    failure = engine.explain(ended)
     return failure if failure.log_tail else replace(failure, log_tail=ended.log_tail)

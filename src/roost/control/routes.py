@@ -7,9 +7,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from roost.control.engine_boundary import ask
+from roost.domain.errors import LaunchRefused
 from roost.domain.model import Model
 from roost.domain.routing import RoutingTable
-from roost.engines.registry import engine, names
+from roost.engines.base import Engine
+from roost.engines.registry import names
 from roost.policy.routing import EngineTraits, route_endpoints, route_keys
 from roost.store.base import Store
 
@@ -47,7 +50,9 @@ class RoutePublisher:
         for endpoint in endpoints:
             model = self._model_of(endpoint.spec.model)
             if model is not None and model.engine in names():
-                traits[endpoint.id] = traits_of(model)
+                found = traits_of(model)
+                if found is not None:
+                    traits[endpoint.id] = found
         routes, digests = route_endpoints(endpoints, replicas, traits), route_keys(keys)
         async with self._newer:
             old = self._table
@@ -81,9 +86,16 @@ class RoutePublisher:
             return self._table
 
 
-def traits_of(model: Model) -> EngineTraits:
-    """What the gateway must know of ``model``'s engine."""
-    capabilities = engine(model.engine).capabilities(model)
+def traits_of(model: Model) -> EngineTraits | None:
+    """What the gateway must know of ``model``'s engine; None when the engine cannot tell: it serves nobody then."""
+    try:
+        return ask(model, lambda engine: _traits(engine, model))
+    except LaunchRefused:
+        return None
+
+
+def _traits(engine: Engine, model: Model) -> EngineTraits:
+    capabilities = engine.capabilities(model)
     return EngineTraits(
         engine=model.engine,
         served_model=None if capabilities.any_model_name else capabilities.served_model or model.id,

@@ -18,7 +18,7 @@ from roost.domain.replica import Failure, Replica, ReplicaState, RuntimeState
 from roost.policy.backoff import delay
 from roost.policy.facts import Facts, Note, Plan, PlanSettings, ReplicaFacts, Stop
 from roost.policy.placement import NoRoom, place
-from roost.policy.status import EXTERNAL_HINT, Outlook, derive_status
+from roost.policy.status import EXTERNAL_HINT, Outlook, derive_status, ended
 
 LOST = Failure("replica_lost", "The runtime no longer knows this replica.", "It is replaced by a new one.")
 GONE_STATES = (RuntimeState.EXITED, RuntimeState.LOST)
@@ -142,6 +142,9 @@ def _advance_launching(draft: Draft, wanted: int) -> None:
         replica, observed = item.replica, item.observed
         if wanted == 0:
             draft.terminate(replica, "no longer wanted")
+        elif replica.failure is not None:
+            # Its engine could not say how to prove it.
+            _end_failed(draft, replica, replica.failure)
         elif observed is None:
             draft.relaunch.append(replica)
         elif observed.state is RuntimeState.READY and item.proven:
@@ -174,7 +177,10 @@ def _check_deadline(draft: Draft, item: ReplicaFacts) -> None:
     if left > timedelta(0):
         draft.wakes.append(left)
         return
-    failure = _late(draft, item, replica.deadline - replica.created_at, observed.log_tail)
+    _end_failed(draft, replica, _late(draft, item, replica.deadline - replica.created_at, observed.log_tail))
+
+
+def _end_failed(draft: Draft, replica: Replica, failure: Failure) -> None:
     draft.fail(failure)
     draft.notes.append(Note("replica.failed", failure.message, replica.id, {"code": failure.code}))
     draft.terminate(replica, failure.message)
@@ -184,7 +190,7 @@ def _late(draft: Draft, item: ReplicaFacts, allowed: timedelta, log_tail: tuple[
     if not draft.facts.managed:
         return Failure(
             "external_unavailable",
-            f"The server did not answer a one-token request: {item.probing or 'nothing came'}",
+            f"The server did not answer a one-token request: {ended(item.probing or 'nothing came')}",
             EXTERNAL_HINT,
         )
     detail = f" Its last answer to the probe: {item.probing}" if item.probing else ""

@@ -22,6 +22,7 @@ from roost.domain.launch import LaunchSpec
 from roost.domain.lifecycle import DesiredState, State
 from roost.domain.model import Model, Source
 from roost.domain.replica import Replica
+from roost.engines.registry import BUILT_IN, names
 from roost.policy.facts import Plan, PlanSettings
 from roost.runtimes.base import RuntimeSettings
 from roost.runtimes.memory import MemoryRuntime
@@ -48,10 +49,11 @@ def cpu_node(name: str, threads: int, zone: str = "a") -> Node:
 
 
 class Catalog:
-    """Models that need no file."""
+    """Models that need no file. ``test/<engine>`` of a test's own engine is one that it runs."""
 
     def get(self, id_or_alias: str) -> Model | None:
-        return {m.id: m for m in (WEIGHTLESS, WEIGHTY, EXTERNAL, ENGINELESS)}.get(id_or_alias)
+        own = {f"test/{name}": Model(f"test/{name}", name) for name in names() if name not in BUILT_IN}
+        return {**own, **{m.id: m for m in (WEIGHTLESS, WEIGHTY, EXTERNAL, ENGINELESS)}}.get(id_or_alias)
 
 
 class Interrupted(Exception):
