@@ -92,6 +92,8 @@ def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | Non
     if forced:
         _change(adapted, **forced)
     per_prompt = int(body.get("n") or 1)
+    if per_prompt > 1 and not adapted.stream and _unstreamable(adapted.body, llama=llama):
+        return _NO_COUNTED_LOGPROBS
     choices = per_prompt if chat else per_prompt * prompts_in(body.get("prompt"))
     echoed: tuple[str, ...] = ()
     if body.get("echo") is True:
@@ -148,6 +150,14 @@ def _said(messages: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(said)
 
 
+_NO_COUNTED_LOGPROBS = Refusal(
+    400,
+    "n above 1 does not go together with logprobs and tools here: the engine counts the tokens of one choice only. "
+    "Send a request for each choice.",
+    "unsupported_parameter",
+    param="n",
+    should_retry=False,
+)
 _NO_ECHOED_LOGPROBS = Refusal(
     400,
     "echo and logprobs do not go together here: the engine tells no log probabilities of a prompt.",

@@ -96,7 +96,7 @@ def _holds(value: Any, path: list[str]) -> bool:
     # As llama.cpp goes: by the names as they are, without JSON pointers' escapes.
     for name in path:
         if isinstance(value, list):
-            value = value[int(name)] if name.isdecimal() and int(name) < len(value) else None
+            value = value[int(name)] if name.isdecimal() and len(name) < 9 and int(name) < len(value) else None
         else:
             value = value.get(name) if isinstance(value, dict) else None
     return value is not None

@@ -116,12 +116,13 @@ def test_references_within_a_tools_parameters_begin_at_their_root() -> None:
     assert follow(schema, arguments["properties"]["children"]["items"]["$ref"]) is arguments
 
 
-def test_a_reference_of_a_tool_that_leads_nowhere_is_refused_as_the_client_wrote_it() -> None:
-    body = {"tools": [tool("f", properties={"x": {"$ref": "#/$defs/Nope"}})], "tool_choice": "required"}
+@pytest.mark.parametrize("reference", ["#/$defs/Nope", "#/required/1", "#/required/" + "9" * 5000, "#/type/x"])
+def test_a_reference_of_a_tool_that_leads_nowhere_is_refused_as_the_client_wrote_it(reference: str) -> None:
+    body = {"tools": [tool("f", properties={"x": {"$ref": reference}}, required=["x"])], "tool_choice": "required"}
     refused = adapt(body, Kind.CHAT, LLAMA, classic=False)
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.param) == (400, "tools")
-    assert "f refer to #/$defs/Nope," in refused.message
+    assert f"f refer to {reference[:100]}" in refused.message
 
 
 def test_parameters_of_a_tool_may_be_nested_however_deep() -> None:
@@ -208,6 +209,16 @@ def test_what_cannot_be_given_back_is_refused() -> None:
         refused = adapt({**body, "echo": True}, Kind.COMPLETIONS, LLAMA, classic=False)
         assert isinstance(refused, Refusal)
         assert (refused.status, refused.param) == (400, "echo")
+
+
+def test_log_probabilities_of_several_choices_with_tools_are_refused_since_their_usage_would_be_wrong() -> None:
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL], "logprobs": True, "n": 2}
+    for more in ({}, {"tool_choice": "required"}, {"logprobs": 2}):
+        refused = adapt({**body, **more}, Kind.CHAT, LLAMA, classic=False)
+        assert isinstance(refused, Refusal)
+        assert (refused.status, refused.param) == (400, "n")
+    for less in ({"n": 1}, {"tools": []}, {"logprobs": False}, {"logprobs": 0}):
+        assert isinstance(adapt({**body, **less}, Kind.CHAT, LLAMA, classic=False), Adapted)
 
 
 def test_a_ranking_names_its_documents() -> None:
