@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -130,6 +131,15 @@ def test_a_file_is_added_by_its_absolute_path(bench: Bench, tmp_path: Path, monk
     sent = json.loads(bench.transport.requests[-1].content)
     assert sent["source"] == {"kind": "file", "location": str(tmp_path / "w.gguf")}
     assert (added["engine"], added["context_length"]) == ("llama_cpp", 4096)
+    assert added["size_bytes"] == len(gguf_bytes())
+    shown = bench.run("models", "retrieve", "me/own").stdout
+    assert re.search(r"^Weights: +in place \([0-9.]+ k?B\)$", shown, re.MULTILINE), shown
+    assert "in place" in bench.run("models", "list").stdout
+
+
+def test_a_model_that_runs_elsewhere_has_no_weights(bench: Bench) -> None:
+    added = bench.run("models", "add", "me/remote", "--url", "http://127.0.0.1:9/v1", "--context-length", "4096")
+    assert re.search(r"^Weights: +none \(runs elsewhere\)$", added.stdout, re.MULTILINE), added.output
 
 
 @pytest.mark.parametrize("how", [("--file", "../w.gguf"), ("--source", "file:../w.gguf")])

@@ -124,13 +124,21 @@ def model_view(item: CatalogItem) -> schemas.Model:
         built_in=model.built_in,
         download=_download(item.fetch),
         source=None if model.source is None else _source(model.source),
-        size_bytes=item.fetch.total_bytes or (model.source.size_bytes if model.source is not None else None),
+        size_bytes=item.fetch.total_bytes or _known_size(model),
         slots=model.slots,
         options={plain(name): plain(text) for name, text in model.options.items()},
         url=model.url,
         served_model=None if model.served_model is None else plain(model.served_model),
         used_by=list(item.used_by),
     )
+
+
+def _known_size(model: Model) -> int | None:
+    """The size of weights that were not looked at yet, as the entry has it; a file's was found when it was added."""
+    source = model.source
+    if source is None or source.size_bytes is not None:
+        return None if source is None else source.size_bytes
+    return model.footprint.weights_bytes if source.kind == "file" and model.footprint is not None else None
 
 
 def _source(source: Source) -> schemas.WeightsSource:

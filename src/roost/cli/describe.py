@@ -126,10 +126,17 @@ def model_row(model: Model) -> tuple[str, ...]:
 def _state(model: Model) -> str:
     """How far the weights are, without their size."""
     download = model.download
-    if download is None:
+    if download is None or model.engine == "external":
         return "-"
+    if download.state == "absent" and _in_place(model):
+        return "in place"
     percent = f" {download.percent:.0f} %" if download.state == "fetching" and download.percent is not None else ""
     return download.state + percent
+
+
+def _in_place(model: Model) -> bool:
+    """Whether the weights are a file of the server's machine that is used where it lies."""
+    return model.source is not None and model.source.kind == "file"
 
 
 def _place(model: Model) -> str:
@@ -176,8 +183,12 @@ def model_details(model: Model) -> list[tuple[str, str]]:
 def weights(model: Model) -> str:
     """How far the weights are: ``ready``, ``absent (98.4 MB)``, ``fetching 43 % of 98.4 MB``, ``failed``."""
     download = model.download
+    if model.engine == "external":
+        return "none (runs elsewhere)"
     if download is None:
         return "-"
+    if download.state == "absent" and _in_place(model):
+        return "in place" + (f" ({in_bytes(model.size_bytes)})" if model.size_bytes is not None else "")
     size = "" if download.total_bytes is None else in_bytes(download.total_bytes)
     if download.state == "fetching":
         done = f"{in_bytes(download.done_bytes)}" if download.percent is None else f"{download.percent:.0f} %"

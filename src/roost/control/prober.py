@@ -7,6 +7,7 @@ is the plan's business.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -160,6 +161,16 @@ async def _connect(address: str) -> str | None:
     return None
 
 
+def _cause(error: BaseException) -> str:
+    """What the system said, which the layers above it say again in words of their own."""
+    told, found = str(error), error.__cause__ or error.__context__
+    while found is not None:
+        if isinstance(found, OSError) and found.errno is not None:
+            told = os.strerror(found.errno)
+        found = found.__cause__ or found.__context__
+    return told
+
+
 async def _attempt(client: httpx.AsyncClient, probe: Probe) -> str | None:
     """One probe; None when it was answered well, else what was wrong. Who answers may be anybody's server: the answer
     is read up to ``MOST_READ`` bytes and within the probe's timeout, whatever it sends."""
@@ -175,6 +186,8 @@ async def _attempt(client: httpx.AsyncClient, probe: Probe) -> str | None:
                     return f"HTTP {response.status_code} with more than {MOST_READ} bytes"
     except TimeoutError:
         return f"no answer within {probe.timeout_s:g} s"
+    except httpx.ConnectError as error:
+        return f"cannot connect: {_cause(error)}"
     except httpx.HTTPError as error:
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if response.is_success:

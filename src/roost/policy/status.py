@@ -98,16 +98,30 @@ def _coming(facts: Facts, outlook: Outlook, state: State) -> StateReason:
         reason = _failed(outlook, f"Attempt {outlook.failures + 1} follows shortly.")
         return replace(reason, code="backing_off", deadline=outlook.next_attempt_at)
     if outlook.fetching and fetch.state is not FetchState.READY:
-        return StateReason("downloading", f"The weights are being fetched.{short}", None, "fetching")
+        there = fetch.state is FetchState.FETCHING and fetch.percent == 100.0
+        doing = "The weights are here and are being checked." if there else "The weights are being fetched."
+        return StateReason("downloading", f"{doing}{short}", None, "fetching")
     if not facts.managed:
         fault = next((item.probing for item in outlook.launching if item.probing), None)
-        said = f"The server is being probed; it last answered: {fault}" if fault else "The server is being probed."
-        return StateReason("warming", f"{said}{short}", EXTERNAL_HINT if fault else None, "warming")
+        return StateReason("warming", f"{_probed(fault)}{short}", EXTERNAL_HINT if fault else None, "warming")
     if any(item.observed is not None and item.observed.state is RuntimeState.READY for item in outlook.launching):
         return StateReason("warming", f"The engine has loaded and is being probed.{short}", None, "warming")
     if outlook.launching or outlook.ordered:
         return StateReason("loading", f"The engine is loading the weights.{short}", None, "loading")
     return StateReason("queued", f"A replica is about to be launched.{short}", None, "queued")
+
+
+def _probed(fault: str | None) -> str:
+    """What is told of a server elsewhere that has not served yet: its last answer, or why there is none."""
+    if fault is None:
+        return "The server is being probed."
+    what = "it last answered" if fault.startswith("HTTP ") else "no answer yet"
+    return f"The server is being probed; {what}: {ended(fault)}"
+
+
+def ended(fault: str) -> str:
+    """What a probe found wrong, with a full stop."""
+    return fault if fault.endswith((".", "!", "?")) else f"{fault}."
 
 
 def _failed(outlook: Outlook, what_next: str) -> StateReason:

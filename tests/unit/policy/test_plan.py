@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from roost.domain.endpoint import Autoscaling, Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.hardware import Node, Resources
 from roost.domain.lifecycle import DesiredState, State
@@ -94,6 +96,31 @@ def test_without_weights_they_are_fetched_first() -> None:
     assert not decision.launch
     assert decision.status.state is State.STARTING
     assert code(decision) == "downloading"
+
+
+def test_weights_that_are_all_here_are_checked_and_not_fetched() -> None:
+    fetch = Fetch("m", FetchState.FETCHING, 1000, 1000)
+    reason = decide(facts(endpoint(State.STARTING), fetch=fetch)).status.reason
+    assert reason is not None
+    assert reason.message == "The weights are here and are being checked."
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("HTTP 401: who?", "it last answered: HTTP 401: who?"),
+        ("cannot connect: Connection refused", "no answer yet: cannot connect: Connection refused."),
+    ],
+)
+def test_what_a_probe_found_is_a_whole_sentence(fault: str, told: str) -> None:
+    row = replica(state=ReplicaState.LAUNCHING, node_id="external")
+    decision = decide(facts(endpoint(State.STARTING), seen(row, probing=fault), managed=False))
+    assert decision.status.reason is not None
+    assert decision.status.reason.message == f"The server is being probed; {told}"
+    late = replace(row, deadline=NOW - timedelta(seconds=1))
+    failed = decide(facts(endpoint(State.STARTING), seen(late, probing=fault), managed=False)).status.last_failure
+    assert failed is not None
+    assert failed.message.endswith(("?", "."))
 
 
 def test_fetch_progress_is_shown_in_whole_percent() -> None:
