@@ -6,7 +6,6 @@ options of the model's entry.
 
 from __future__ import annotations
 
-import math
 import sys
 
 from roost._version import __version__
@@ -25,6 +24,9 @@ SWITCHES = ("hang", "ignore_term", "spawn_child", "cancels_non_stream")
 TEXTS = ("fail_at_start",)
 OPTIONS = tuple(sorted((*NUMBERS, *COUNTS, *SWITCHES, *TEXTS)))
 """Engine options of a model's entry: the dials of ``echo_server``, with underscores."""
+
+LONGEST_COUNT = 9
+MOST = 1_000_000
 
 RULES = (
     rule("echo_server: told to fail", "told_to_fail", "The echo engine failed as it was told to"),
@@ -103,15 +105,17 @@ def _dial(model: Model, name: str, value: str) -> list[str]:
         if value not in ("true", "false"):
             raise _refused(model, name, "true or false", value)
         return [flag] if value == "true" else [f"--no-{flag[2:]}"]
-    if name in COUNTS and not (value.isascii() and value.isdecimal()):
-        raise _refused(model, name, "a whole number", value)
+    if name in COUNTS and not (value.isascii() and value.isdecimal() and len(value) <= LONGEST_COUNT):
+        raise _refused(model, name, f"a whole number of at most {LONGEST_COUNT} digits", value)
     if name in NUMBERS and not _is_number(value):
-        raise _refused(model, name, "a number that is not negative", value)
+        raise _refused(model, name, f"a number from 0 to {MOST}", value)
+    if name in TEXTS and not value.isprintable():
+        raise _refused(model, name, "printable text on one line", value)
     return [f"{flag}={value}"]
 
 
 def _refused(model: Model, name: str, takes: str, value: str) -> LaunchRefused:
-    return LaunchRefused(f"{model.id}: {name} takes {takes}, not {value!r}.", code="unknown_option")
+    return LaunchRefused(f"{model.id}: {name} takes {takes}, not {value[:100]!r}.", code="unknown_option")
 
 
 def _is_number(text: str) -> bool:
@@ -119,4 +123,4 @@ def _is_number(text: str) -> bool:
         number = float(text)
     except ValueError:
         return False
-    return math.isfinite(number) and number >= 0
+    return 0 <= number <= MOST

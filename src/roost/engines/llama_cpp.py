@@ -47,16 +47,23 @@ SPIN_COUNT = 1000
 """How long an idle worker thread spins before it sleeps. OpenMP's default (hundreds of thousands) makes a replica that
 shares its cores with anything else several times slower; a short spin costs next to nothing on idle cores."""
 
+_RANGES = {
+    "batch": (1, 2**20),
+    "ubatch": (1, 2**20),
+    "prompt_cache_mib": (0, MAX_PROMPT_CACHE_MIB),
+    "start_timeout_s": (1, 86_400),
+}
+_LONGEST_NUMBER = 7
+"""Digits of the largest of them."""
 OPTIONS = {
-    "batch": "a whole number of tokens from 1",
-    "ubatch": "a whole number of tokens from 1",
+    "batch": f"a whole number of tokens from 1 to {_RANGES['batch'][1]}",
+    "ubatch": f"a whole number of tokens from 1 to {_RANGES['ubatch'][1]}",
     "speculation": "on or off",
     "pooling": "mean, cls or last",
     "prompt_cache_mib": f"a whole number, at most {MAX_PROMPT_CACHE_MIB}; 0 turns the cache off",
-    "start_timeout_s": "seconds",
+    "start_timeout_s": f"a whole number of seconds from 1 to {_RANGES['start_timeout_s'][1]}",
 }
 """Engine options of a model's entry, and what each takes."""
-_POSITIVE = ("batch", "ubatch", "start_timeout_s")
 _WORDS = {"speculation": ("off", "on"), "pooling": ("mean", "cls", "last")}
 
 
@@ -208,15 +215,21 @@ def read_options(model: Model) -> dict[str, int]:
                 f"{model.id}: the llama_cpp engine has no option {name!r}; it has {', '.join(sorted(OPTIONS))}.",
                 code="unknown_option",
             )
-        words = _WORDS.get(name)
-        if words is not None:
-            number = words.index(text) if text in words else None
-        else:
-            number = int(text) if text.isascii() and text.isdecimal() else None
-        if number is None or (number == 0 and name in _POSITIVE):
-            raise LaunchRefused(f"{model.id}: {name} takes {OPTIONS[name]}, not {text!r}.", code="unknown_option")
+        number = _number(name, text)
+        if number is None:
+            raise LaunchRefused(f"{model.id}: {name} takes {OPTIONS[name]}, not {text[:100]!r}.", code="unknown_option")
         found[name] = number
     return found
+
+
+def _number(name: str, text: str) -> int | None:
+    words = _WORDS.get(name)
+    if words is not None:
+        return words.index(text) if text in words else None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER):
+        return None
+    least, most = _RANGES[name]
+    return int(text) if least <= int(text) <= most else None
 
 
 def check_weights(model: Model, weights_path: str | None) -> Path:

@@ -208,8 +208,14 @@ def test_cut_short(weights: Path) -> None:
         {"prompt_cache_mib": "-1"},
         {"prompt_cache_mib": "lots"},
         {"prompt_cache_mib": "²"},
+        {"prompt_cache_mib": "8193"},
         {"start_timeout_s": "0"},
+        {"start_timeout_s": "86401"},
+        {"start_timeout_s": "9" * 30},
+        {"start_timeout_s": "9" * 5000},
         {"batch": "0"},
+        {"batch": "1048577"},
+        {"ubatch": "9" * 5000},
         {"n_gpu_layers": "3"},
     ],
 )
@@ -217,6 +223,12 @@ def test_options_that_it_does_not_take(weights: Path, options: dict[str, str]) -
     error = refused(ask(weights, options=options))
     assert error.code == "unknown_option"
     assert next(iter(options)) in error.message
+    assert len(error.message) < 300
+
+
+def test_the_largest_options_that_it_takes(weights: Path) -> None:
+    options = {"batch": "1048576", "ubatch": "1048576", "start_timeout_s": "86400", "prompt_cache_mib": "8192"}
+    assert ENGINE.build(ask(weights, options=options)).start_timeout == timedelta(days=1)
 
 
 def test_models_that_do_not_generate_text(weights: Path) -> None:
