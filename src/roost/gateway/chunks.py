@@ -6,12 +6,10 @@ it is: each event is decoded and written again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
+from roost.gateway import engine_json
 from roost.gateway.shape import (
     Logprobs,
     Shape,
@@ -51,7 +49,7 @@ class DecodedStream:
             return event
         if data == DONE:
             return self._total() + event
-        value = json.loads(data) if b"\\ud" in data or b"\\uD" in data else orjson.loads(data)
+        value = engine_json.loads(data)
         if value is None:
             return b""  # llama.cpp begins streams of several prompts with one
         if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
@@ -144,8 +142,4 @@ def _numbered(choice: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(value: dict[str, Any]) -> bytes:
-    try:
-        data = orjson.dumps(value)
-    except TypeError:
-        data = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return b"data: " + data + b"\n\n"
+    return b"data: " + engine_json.dumps(value) + b"\n\n"

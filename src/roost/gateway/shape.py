@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import orjson
+from roost.gateway import engine_json
 
 
 class Logprobs(Enum):
@@ -74,8 +74,8 @@ def call_instead_of_text(choice: dict[str, Any], message: dict[str, Any], answer
 def call_in(text: Any, answer_id: str, index: int) -> dict[str, Any] | None:
     """The tool call that ``text`` is; None when it is none."""
     try:
-        call = orjson.loads(text) if isinstance(text, str) else None
-    except orjson.JSONDecodeError:
+        call = engine_json.loads(text) if isinstance(text, str) else None
+    except ValueError:
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None

@@ -5,12 +5,10 @@ Used by ``exchange``. ``Reframed`` streams; ``Collected`` waits for the end and 
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-import orjson
-
+from roost.gateway import engine_json
 from roost.gateway.aggregate import Aggregator
 from roost.gateway.answers import Refusal
 from roost.gateway.chunks import DecodedStream
@@ -140,7 +138,7 @@ class Collected:
         if data == DONE:
             self._done = True
             return
-        aggregator.add(json.loads(data) if b"\\ud" in data or b"\\uD" in data else orjson.loads(data))
+        aggregator.add(engine_json.loads(data))
 
     def answer(self) -> tuple[int, bytes] | Refusal:
         """Status and body of the answer. Raises ``BrokenResponse`` when the stream ended before its end."""
@@ -160,7 +158,7 @@ class Collected:
         body = b"".join(self._pieces)
         if status >= 300:
             return reenveloped(status, body, self.head)
-        value = orjson.loads(body)
+        value = engine_json.loads(body)
         return self._shaped(status, value) if isinstance(value, dict) else (status, body)
 
     def _shaped(self, status: int, value: dict[str, Any]) -> tuple[int, bytes] | Refusal:
@@ -173,10 +171,7 @@ class Collected:
                 return refusal
         elif self._classic:
             value.setdefault("prompt", [])
-        try:
-            return status, orjson.dumps(value)
-        except TypeError:
-            return status, json.dumps(value).encode("ascii")
+        return status, engine_json.dumps(value)
 
 
 def is_event_stream(head: ResponseHead) -> bool:
@@ -193,8 +188,8 @@ def _stream_error(error: dict[str, Any]) -> Refusal:
 def reenveloped(status: int, body: bytes, head: ResponseHead) -> Refusal:
     """An upstream's error answer in the envelope."""
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        value = engine_json.loads(body)
+    except ValueError:
         value = None
     error = value.get("error") if isinstance(value, dict) else None
     if isinstance(error, str):

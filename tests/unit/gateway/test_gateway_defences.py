@@ -108,6 +108,34 @@ async def test_a_nonsensical_stream_for_one_answer_ends_in_the_envelope(world: W
     assert answer.error["message"]
 
 
+HALF = b'{"id":"c","choices":[{"index":0,"message":{"content":"\\ud83d"},"logprobs":{"content":[]}}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [({"model": ENDPOINT}, TOGETHER), (LOGPROBS, None), (LOGPROBS, TOGETHER)],
+    ids=["classic", "shaped", "both"],
+)
+async def test_half_a_surrogate_pair_in_one_answer_is_given_on(world: World, body: Any, headers: Any) -> None:
+    async def answers(seen: Seen, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(HALF), HALF))
+
+    world.upstream.handler = answers
+    answer = await world.ask(post(body, headers=headers))
+    assert answer.status == 200
+    assert answer.json["choices"][0]["message"]["content"] == "\ud83d"
+
+
+async def test_half_a_surrogate_pair_in_an_error_is_replaced(world: World) -> None:
+    async def answers(seen: Seen, peer: Peer) -> None:
+        error = b'{"error":{"message":"What is \\ud83d?"}}'
+        await peer.send(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error))
+
+    world.upstream.handler = answers
+    answer = await world.ask(post())
+    assert (answer.status, answer.error["message"]) == (400, "What is ??")
+
+
 async def test_a_nonsensical_event_of_a_shaped_stream_ends_it_with_an_error_event(world: World) -> None:
     async def answers(seen: Seen, peer: Peer) -> None:
         await peer.send(STREAM_HEAD + chunked(event(delta("a"))), chunked(b"data: " + TOO_DEEP + b"\n\n"), LAST)
