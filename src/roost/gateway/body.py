@@ -91,9 +91,9 @@ def _broken(text: str) -> bool:
     return False
 
 
-def encode(body: dict[str, Any]) -> bytes | Refusal:
-    """``body`` as JSON bytes, or why it cannot be written again: it is nested deeper than ``MAX_DEPTH``. What orjson
-    does not write (lone surrogates, wide integers) goes through ``json``."""
+def encode(body: dict[str, Any] | list[Any]) -> bytes | Refusal:
+    """``body``, or a part of one, as JSON bytes, or why it cannot be written again: it is nested deeper than
+    ``MAX_DEPTH``. What orjson does not write (lone surrogates, wide integers) goes through ``json``."""
     try:
         encoded = orjson.dumps(body)
     except TypeError:
@@ -106,7 +106,7 @@ def encode(body: dict[str, Any]) -> bytes | Refusal:
     return encoded
 
 
-def _deeper(body: dict[str, Any], limit: int) -> bool:
+def _deeper(body: dict[str, Any] | list[Any], limit: int) -> bool:
     level: list[Any] = [body]
     for _ in range(limit):
         values = [v for item in level for v in (item.values() if isinstance(item, dict) else item)]

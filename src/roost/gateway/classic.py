@@ -46,8 +46,7 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
     if endpoint.served_model is not None and body.get("model") != endpoint.served_model:
         _change(adapted, model=endpoint.served_model)
     if kind is not CHAT and kind is not COMPLETIONS:
-        _adapt_vectors(adapted, kind, endpoint)
-        return adapted
+        return _adapt_vectors(adapted, kind, endpoint) or adapted
     llama = endpoint.dialect == LLAMA_CPP
     if llama:
         changes = dialect.generation(body)
@@ -65,18 +64,21 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
     return adapted
 
 
-def _adapt_vectors(adapted: Adapted, kind: Kind, endpoint: RouteEndpoint) -> None:
+def _adapt_vectors(adapted: Adapted, kind: Kind, endpoint: RouteEndpoint) -> Refusal | None:
     body = adapted.body
     llama = endpoint.dialect == LLAMA_CPP
     if kind is Kind.RERANK:
         if llama:
             changes = dialect.documents(body)
+            if isinstance(changes, Refusal):
+                return changes
             if changes:
                 _change(adapted, **changes)
         returned = body.get("return_documents") is True
         adapted.vectors = Ranked(tuple(body.get("documents") or ()) if returned else None)
     elif llama and body.get("dimensions") is not None:
         adapted.vectors = Shortened(int(body["dimensions"]))
+    return None
 
 
 def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | None:

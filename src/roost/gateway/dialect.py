@@ -6,11 +6,12 @@ is not named here passes untouched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from roost.gateway.answers import Refusal
-from roost.gateway.body import MAX_DEPTH
+from roost.gateway.body import MAX_DEPTH, encode
 from roost.gateway.params import function_name, schema_of
 
 _NAMES = {"repetition_penalty": "repeat_penalty"}
@@ -102,19 +103,38 @@ def _holds(value: Any, path: list[str]) -> bool:
     return value is not None
 
 
-def documents(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The documents of a rerank request as texts; empty when they are."""
+def documents(body: Mapping[str, Any]) -> dict[str, Any] | Refusal:
+    """The documents of a rerank request as texts; empty when they are. Refused is what is nested too deep."""
     given = body.get("documents")
     if given is None or all(isinstance(document, str) for document in given):
         return {}
-    return {"documents": [document_text(document, body.get("rank_fields")) for document in given]}
+    texts: list[str] = []
+    for document in given:
+        text = document_text(document, body.get("rank_fields"))
+        if isinstance(text, Refusal):
+            return text
+        texts.append(text)
+    return {"documents": texts}
 
 
-def document_text(document: str | Mapping[str, Any], fields: list[str] | None) -> str:
-    """What of a document is ranked: itself, or its ``fields`` (all, when none are named), one to a line."""
+def document_text(document: str | Mapping[str, Any], fields: list[str] | None) -> str | Refusal:
+    """What of a document is ranked: itself, or its ``fields`` (all, when none are named), one to a line. Fields of null
+    are left out; what is not text is ranked as JSON."""
     if isinstance(document, str):
         return document
-    chosen = [(name, document[name]) for name in dict.fromkeys(fields or document) if name in document]
-    if len(chosen) == 1:
-        return str(chosen[0][1])
-    return "\n".join(f"{name}: {value}" for name, value in chosen)
+    texts = []
+    for name in dict.fromkeys(fields or document):
+        value = document.get(name)
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else _json(value)
+        if isinstance(text, Refusal):
+            return text
+        texts.append((name, text))
+    return texts[0][1] if len(texts) == 1 else "\n".join(f"{name}: {text}" for name, text in texts)
+
+
+def _json(value: Any) -> str | Refusal:
+    # Only what has parts can be too deep.
+    written = encode(value) if isinstance(value, (dict, list)) else json.dumps(value)
+    return written.decode() if isinstance(written, bytes) else written

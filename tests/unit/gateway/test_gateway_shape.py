@@ -204,6 +204,30 @@ def test_what_llama_cpp_is_asked_for_instead() -> None:
     assert ranked.body["documents"] == ["a: 1\nb: x", "y", "z"]
 
 
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ({"a": {"x": None, "y": [True, "é"]}}, '{"x":null,"y":[true,"é"]}'),
+        ({"a": True, "b": None, "c": 1.5, "d": "x"}, "a: true\nc: 1.5\nd: x"),
+        ({"a": None, "b": "only"}, "only"),
+        ({"a": 10**30}, "1" + "0" * 30),
+        ({"a": [10**30], "b": []}, "a: [1" + "0" * 30 + "]\nb: []"),
+        ({"a": None}, ""),
+    ],
+)
+def test_what_is_not_text_in_a_document_is_ranked_as_json(document: dict[str, Any], text: str) -> None:
+    assert adapted(Kind.RERANK, query="q", documents=["y", document]).body["documents"] == ["y", text]
+
+
+def test_a_document_that_is_nested_too_deep_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    refused = adapt({"query": "q", "documents": [{"a": deep}]}, Kind.RERANK, LLAMA, classic=False)
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.code) == (400, "invalid_json")
+
+
 def test_what_cannot_be_given_back_is_refused() -> None:
     for body in ({"prompt": "x", "logprobs": 1}, {"prompt": [1, 2]}, {"prompt": [[1], [2]]}):
         refused = adapt({**body, "echo": True}, Kind.COMPLETIONS, LLAMA, classic=False)
