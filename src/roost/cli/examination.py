@@ -34,7 +34,7 @@ from roost.models.index import Index as WeightsIndex
 from roost.policy import diagnosis as facts
 from roost.runtimes import machine
 from roost.store import connections, schema
-from roost.wiring import instance
+from roost.wiring import instance, left_replicas
 from roost.wiring.home import LONGEST_SOCKET_NAME
 from roost.wiring.listen import LONGEST_UNIX_PATH, PortTaken, bind, origin
 from roost.wiring.pids import read_pid
@@ -69,7 +69,16 @@ def examine(home: Path | None, *, online: bool) -> facts.Facts:
         credentials=_credentials(settings, running=server is not None),
         weights=_weights(settings),
         index=index,
+        left=0 if server is not None else _left(place),
     )
+
+
+def _left(place: Path) -> int:
+    try:
+        return len(left_replicas.running(place))
+    except OSError:
+        # Told by the check of the home.
+        return 0
 
 
 def _settings(place: Path) -> tuple[Settings, str | None]:

@@ -118,7 +118,7 @@ class AsyncRoost:
             except httpx.TransportError as error:
                 delay = sending.failed(sent=was_sent(error), jitter=self._random())
                 if delay is None:
-                    raise connection_failed(error, self.base_url) from error
+                    raise connection_failed(error, self._credentials) from error
             else:
                 status, headers, body = response.status_code, response.headers, response.content
                 outcome = sending.answered(status, headers, body, self._random())
@@ -168,4 +168,4 @@ class AsyncRoost:
                 async for part in response.aiter_bytes():
                     yield part
         except httpx.TransportError as error:
-            raise connection_failed(error, self.base_url) from error
+            raise connection_failed(error, self._credentials) from error

@@ -70,14 +70,20 @@ def find(base_url: str | None = None, api_key: str | None = None, home: Path | N
     return replace(chosen, key_from=key_from) if key_from else chosen
 
 
+def of_sandbox(used: Credentials) -> bool:
+    """Whether the key is from the usual home of a sandbox."""
+    ordinary, sandbox = (str(home_dir(sandbox=kind) / "credentials.json") for kind in (False, True))
+    return used.key_from == sandbox != ordinary
+
+
 def about_refused(used: Credentials, *, sandbox: bool) -> str:
     """Where a key came from that the server refused, and what to do where the other kind of server answers at its
-    address: ``sandbox`` tells that the refusal came from a sandbox. Looks for the files of the two usual homes."""
-    ordinary, toy = (home_dir(sandbox=kind) / "credentials.json" for kind in (False, True))
+    address: ``sandbox`` tells that the refusal came from a sandbox."""
     source = f"The key is from {used.key_from or '--api-key'}"
-    if sandbox and ordinary != toy and used.key_from == str(ordinary):
+    usual = home_dir(), home_dir(sandbox=True)
+    if sandbox and usual[0] != usual[1] and used.key_from == str(usual[0] / "credentials.json"):
         return f"{source}, and a sandbox answers at {used.base_url}: `export ROOST_SANDBOX=1` to mean it."
-    if not sandbox and ordinary != toy and used.key_from == str(toy):
+    if not sandbox and of_sandbox(used):
         return (
             f"{source}, a sandbox's, and an ordinary server answers at {used.base_url}: `export ROOST_SANDBOX=0` to "
             "mean it."
@@ -119,6 +125,11 @@ def _missing(base_url: str | None, path: Path, *, there: bool) -> NotConfigured:
 
 def _check(credentials: Credentials) -> None:
     parts = urlsplit(credentials.base_url)
+    if "://" not in credentials.base_url:
+        raise NotConfigured(
+            f"{credentials.base_url!r} is not a base URL, since http:// is missing in front: it must look like "
+            "http://127.0.0.1:8080/v1."
+        )
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise NotConfigured(f"{credentials.base_url!r} is not a base URL: it must look like http://127.0.0.1:8080/v1.")
     if not credentials.api_key.isascii() or any(not 32 < ord(character) < 127 for character in credentials.api_key):

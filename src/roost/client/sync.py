@@ -124,7 +124,7 @@ class Roost:
             except httpx.TransportError as error:
                 delay = sending.failed(sent=was_sent(error), jitter=self._random())
                 if delay is None:
-                    raise connection_failed(error, self.base_url) from error
+                    raise connection_failed(error, self._credentials) from error
             else:
                 status, headers, body = response.status_code, response.headers, response.content
                 outcome = sending.answered(status, headers, body, self._random())
@@ -170,4 +170,4 @@ class Roost:
                     requests.parse(call, response.status_code, response.headers, response.content)
                 yield from response.iter_bytes()
         except httpx.TransportError as error:
-            raise connection_failed(error, self.base_url) from error
+            raise connection_failed(error, self._credentials) from error

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from roost._version import __version__
-from roost.client.credentials import Credentials
+from roost.client.credentials import Credentials, of_sandbox
 from roost.client.errors import ConnectionFailed, Timeout
 from roost.client.requests import Request
 
@@ -55,11 +55,13 @@ def was_sent(error: httpx.TransportError) -> bool:
     return not isinstance(error, NEVER_SENT)
 
 
-def connection_failed(error: httpx.TransportError, base_url: str) -> ConnectionFailed:
+def connection_failed(error: httpx.TransportError, credentials: Credentials) -> ConnectionFailed:
     """The failure in the user's words."""
+    base_url = credentials.base_url
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, NEVER_SENT):
         return Timeout(f"The server at {base_url} did not answer in time.")
     if isinstance(error, NEVER_SENT):
         cause = str(error) or "no answer to the connection attempt"
-        return ConnectionFailed(f"Cannot reach the server at {base_url} ({cause}). Is it running? Try `roost serve`.")
+        start = "roost serve --sandbox" if of_sandbox(credentials) else "roost serve"
+        return ConnectionFailed(f"Cannot reach the server at {base_url} ({cause}). Is it running? Try `{start}`.")
     return ConnectionFailed(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.")

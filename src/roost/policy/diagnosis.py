@@ -142,7 +142,7 @@ class Index:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that is known. ``settings`` is what is wrong with the settings; ``port`` what keeps the port from being
-    opened, None when it is free or this home's server has it."""
+    opened, None when it is free or this home's server has it; ``left`` how many replicas of an earlier server run."""
 
     system: System
     home: Home
@@ -157,6 +157,7 @@ class Facts:
     credentials: Credentials
     weights: Weights | None
     index: Index | None = None
+    left: int = 0
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -170,7 +171,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         _gpus(facts.system),
         _port(facts),
         *([_database(facts.database)] if facts.database is not None else []),
-        _server(facts.server),
+        _server(facts.server, facts.left),
         _credentials(facts.credentials, running=facts.server is not None),
         *([_weights(facts.weights)] if facts.weights is not None else []),
         *([_index(facts.index)] if facts.index is not None else []),
@@ -315,20 +316,26 @@ def _port(facts: Facts) -> Finding:
 
 
 def _database(database: Database) -> Finding:
+    # Beside the name of the check, its kind goes without saying.
+    shown = database.shown.removeprefix("The database ").removeprefix("file ")
     if database.problem is not None:
         return _failure("database", database.problem, "Check `database_url` in the settings, and that it runs.")
     if database.schema is None:
-        return _ok("database", f"{database.shown} (made by the first `roost serve`)")
+        return _ok("database", f"{shown} (made by the first `roost serve`)")
     if database.schema > database.newest:
         message = f"{database.shown} has schema {database.schema}; this release knows up to {database.newest}."
         return _failure("database", message, "Upgrade Roost.")
     if database.schema < database.newest:
         message = f"{database.shown} has schema {database.schema}, the newest is {database.newest}."
         return _warning("database", message, "The next `roost serve` brings it up to date; back it up before.")
-    return _ok("database", f"{database.shown}, schema {database.schema}")
+    return _ok("database", f"{shown}, schema {database.schema}")
 
 
-def _server(server: Server | None) -> Finding:
+def _server(server: Server | None, left: int) -> Finding:
+    if server is None and left:
+        are = "replica of an earlier server runs" if left == 1 else "replicas of an earlier server run"
+        fix = "`roost serve` takes what runs over, `roost stop` ends it."
+        return _warning("server", f"None is running from this home, but {left} {are}.", fix)
     if server is None:
         return _ok("server", "none is running from this home")
     gateways = ", ".join(map(str, server.gateways)) or "none"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from roost.client.credentials import Credentials, about_refused, choose, find, read
 from roost.client.errors import NoKeyKnown, NoServerKnown, NotConfigured
+from roost.client.transport import connection_failed
 
 STORED = Credentials("http://127.0.0.1:8080/v1", "stored-key")
 
@@ -110,6 +112,12 @@ def test_what_is_no_base_url_is_refused(base_url: str) -> None:
         find(base_url, "k")
 
 
+def test_a_base_url_without_a_scheme_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_BASE_URL", "127.0.0.1:8080")
+    with pytest.raises(NotConfigured, match="http:// is missing"):
+        find(api_key="k")
+
+
 @pytest.mark.parametrize("key", ["a b", "k\n", "schlüssel"])
 def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(NotConfigured, match="API key") as caught:
@@ -150,3 +158,11 @@ def test_a_refused_key_of_the_environment_or_of_an_option_is_told(monkeypatch: p
     monkeypatch.setenv("ROOST_API_KEY", "env")
     assert about_refused(find("http://env/v1"), sandbox=True) == "The key is from ROOST_API_KEY."
     assert about_refused(find("http://env/v1", "k"), sandbox=True) == "The key is from --api-key."
+
+
+def test_who_cannot_reach_a_sandbox_is_told_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes(tmp_path, monkeypatch)
+    failure = httpx.ConnectError("refused")
+    assert connection_failed(failure, find()).message.endswith("Try `roost serve`.")
+    monkeypatch.setenv("ROOST_SANDBOX", "1")
+    assert connection_failed(failure, find()).message.endswith("Try `roost serve --sandbox`.")

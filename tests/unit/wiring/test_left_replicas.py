@@ -10,6 +10,7 @@ import pytest
 from tests.contract.local_world import LocalWorld
 from typer.testing import CliRunner
 
+from roost.cli.examination import examine
 from roost.cli.main import app
 from roost.testing.runtime_contract import GONE, UP, reach, spec
 from roost.wiring import left_replicas
@@ -41,6 +42,7 @@ async def test_only_what_runs_is_found(world: LocalWorld) -> None:
     assert left_replicas.running(world.home) == ()
     await left(world)
     assert left_replicas.running(world.home) == ("replica-1",)
+    assert (await asyncio.to_thread(examine, world.home, online=False)).left == 1
 
 
 async def test_stop_without_a_server_ends_what_was_left(world: LocalWorld) -> None:
