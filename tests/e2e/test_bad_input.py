@@ -34,6 +34,7 @@ def test_port_taken(home: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         clear(serve(home, "--port", str(port)), str(port), "--port")
+    assert not home.exists()
 
 
 def test_home_not_usable(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from roost.wiring import home, instance, left_replicas, logfiles
 from roost.wiring.banner import Welcome, banner, ready_line
 from roost.wiring.child import Child, ChildSpec, StartFailed
 from roost.wiring.leftovers import Leftovers
-from roost.wiring.listen import origin
+from roost.wiring.listen import bind, origin
 from roost.wiring.pids import write_pid
 from roost.wiring.program import program
 from roost.wiring.restart import RestartPolicy
@@ -74,6 +74,9 @@ def serve(settings: Settings, options: Options) -> int:
         raise InvalidSettings(
             f"`roost serve` needs Linux (pidfds, /proc); this is {sys.platform}. Clients run anywhere."
         )
+    if not settings.home.exists():
+        # Who cannot have the port gets no empty home either; where there is none, no old gateway holds it.
+        bind(settings.host, settings.port).close()
     home.prepare(settings)
     lock = instance.acquire(settings)
     try:
