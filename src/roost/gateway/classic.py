@@ -42,12 +42,15 @@ class Adapted:
 def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic: bool) -> Adapted | Refusal:
     """What to send to ``endpoint`` for the client's ``body``, which ``params.refusal`` has found good; or why the
     engine cannot do it."""
+    llama = endpoint.dialect == LLAMA_CPP
     adapted = Adapted(body, classic=classic)
+    if llama and not dialect.CONTROLS.isdisjoint(body):
+        body = adapted.body = {name: value for name, value in body.items() if name not in dialect.CONTROLS}
+        adapted.changed = True
     if endpoint.served_model is not None and body.get("model") != endpoint.served_model:
         _change(adapted, model=endpoint.served_model)
     if kind is not CHAT and kind is not COMPLETIONS:
         return _adapt_vectors(adapted, kind, endpoint) or adapted
-    llama = endpoint.dialect == LLAMA_CPP
     if llama:
         changes = dialect.generation(body)
         if changes:

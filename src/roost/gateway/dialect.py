@@ -15,6 +15,9 @@ from roost.gateway.body import MAX_DEPTH, encode
 from roost.gateway.params import function_name, schema_of
 
 _NAMES = {"repetition_penalty": "repeat_penalty"}
+CONTROLS = frozenset(("id_slot", "n_cmpl", "n_predict", "n_probs", "post_sampling_probs", "verbose"))
+"""Fields of llama.cpp's own that no client of the API may send: they show the engine's inside, pick a slot, or stand
+above the fields that are checked here (``max_tokens``, ``n``, ``logprobs``). They are taken out."""
 
 
 def generation(body: Mapping[str, Any]) -> dict[str, Any]:

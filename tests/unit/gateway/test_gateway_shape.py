@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.gateway.fakes import delta, event
 
-from roost.domain.routing import LLAMA_CPP, RouteEndpoint
+from roost.domain.routing import LLAMA_CPP, OPENAI, RouteEndpoint
 from roost.gateway import dialect
 from roost.gateway.answers import Refusal
 from roost.gateway.chunks import DecodedStream
@@ -215,6 +216,19 @@ def test_what_llama_cpp_is_asked_for_instead() -> None:
         ({"a": None}, ""),
     ],
 )
+@pytest.mark.parametrize("kind", [Kind.CHAT, Kind.COMPLETIONS, Kind.EMBEDDINGS, Kind.RERANK])
+def test_fields_that_steer_llama_cpp_itself_are_taken_out_and_its_others_stay(kind: Kind) -> None:
+    own = {"verbose": True, "id_slot": 7, "n_predict": 900, "n_cmpl": 9, "n_probs": 9, "post_sampling_probs": True}
+    stay = {"max_tokens": 1, "cache_prompt": False, "timings_per_token": True}
+    got = adapted(kind, **own, **stay)
+    assert got.changed
+    assert not own.keys() & got.body.keys()
+    assert {name: got.body[name] for name in stay} == stay
+    elsewhere = adapt(dict(own), kind, replace(LLAMA, dialect=OPENAI, cancels_non_stream=True), classic=False)
+    assert isinstance(elsewhere, Adapted)
+    assert elsewhere.body == own
+
+
 def test_what_is_not_text_in_a_document_is_ranked_as_json(document: dict[str, Any], text: str) -> None:
     assert adapted(Kind.RERANK, query="q", documents=["y", document]).body["documents"] == ["y", text]
 
@@ -241,7 +255,8 @@ def test_log_probabilities_of_several_choices_with_tools_are_refused_since_their
         refused = adapt({**body, **more}, Kind.CHAT, LLAMA, classic=False)
         assert isinstance(refused, Refusal)
         assert (refused.status, refused.param) == (400, "n")
-    for less in ({"n": 1}, {"tools": []}, {"logprobs": False}, {"logprobs": 0}):
+    enough: list[dict[str, Any]] = [{"n": 1}, {"tools": []}, {"logprobs": False}, {"logprobs": 0}]
+    for less in enough:
         assert isinstance(adapt({**body, **less}, Kind.CHAT, LLAMA, classic=False), Adapted)
 
 
