@@ -192,6 +192,19 @@ def test_requests_without_anything_special_need_no_shape() -> None:
     assert adapted(Kind.COMPLETIONS, prompt="x").shape is None
 
 
+@pytest.mark.parametrize("kind", [Kind.CHAT, Kind.COMPLETIONS, Kind.EMBEDDINGS, Kind.RERANK])
+def test_fields_that_steer_llama_cpp_itself_are_taken_out_and_its_others_stay(kind: Kind) -> None:
+    own = {"verbose": True, "id_slot": 7, "n_predict": 900, "n_cmpl": 9, "n_probs": 9, "post_sampling_probs": True}
+    stay = {"max_tokens": 1, "cache_prompt": False, "timings_per_token": True}
+    got = adapted(kind, **own, **stay)
+    assert got.changed
+    assert not own.keys() & got.body.keys()
+    assert {name: got.body[name] for name in stay} == stay
+    elsewhere = adapt(dict(own), kind, replace(LLAMA, dialect=OPENAI, cancels_non_stream=True), classic=False)
+    assert isinstance(elsewhere, Adapted)
+    assert elsewhere.body == own
+
+
 def test_what_llama_cpp_is_asked_for_instead() -> None:
     assert adapted(logprobs=True).body["top_logprobs"] == 1
     tools = adapted(logprobs=True, top_logprobs=2, tools=[TOOL])
@@ -216,19 +229,6 @@ def test_what_llama_cpp_is_asked_for_instead() -> None:
         ({"a": None}, ""),
     ],
 )
-@pytest.mark.parametrize("kind", [Kind.CHAT, Kind.COMPLETIONS, Kind.EMBEDDINGS, Kind.RERANK])
-def test_fields_that_steer_llama_cpp_itself_are_taken_out_and_its_others_stay(kind: Kind) -> None:
-    own = {"verbose": True, "id_slot": 7, "n_predict": 900, "n_cmpl": 9, "n_probs": 9, "post_sampling_probs": True}
-    stay = {"max_tokens": 1, "cache_prompt": False, "timings_per_token": True}
-    got = adapted(kind, **own, **stay)
-    assert got.changed
-    assert not own.keys() & got.body.keys()
-    assert {name: got.body[name] for name in stay} == stay
-    elsewhere = adapt(dict(own), kind, replace(LLAMA, dialect=OPENAI, cancels_non_stream=True), classic=False)
-    assert isinstance(elsewhere, Adapted)
-    assert elsewhere.body == own
-
-
 def test_what_is_not_text_in_a_document_is_ranked_as_json(document: dict[str, Any], text: str) -> None:
     assert adapted(Kind.RERANK, query="q", documents=["y", document]).body["documents"] == ["y", text]
 
