@@ -38,8 +38,8 @@ class Wish:
 class Creation:
     """An endpoint that was asked for. ``wish`` is the latest request that means it: the one whose answer counts.
 
-    ``endpoint_id`` is None while it is being made. ``at`` is when it was first asked for, ``told_at`` when something
-    was last learnt of it.
+    ``endpoint_id`` is None while it is being made. ``at`` is when it was first asked for, and not when the
+    making began, ``told_at`` when something was last learnt of it.
     """
 
     endpoint_id: str | None

@@ -55,6 +55,9 @@ def meant(
     time, if fewer attempts were made for it: attempts count up, so that one that is not later repeats something else.
     An answer that the client's machine has acknowledged, and no hang-up after it, counts as delivered. A client that
     does not count may be repeating or not: it gets a creation whose answer was lost, which nobody has.
+
+    What was asked for after ``wish`` is not what it repeats, and is not waited for: however many ask for the same, the
+    wait ends ``news`` after ``asked_at``, or after the last make that was asked for before.
     """
     mine = [c for c in creations if c.wish.key_id == wish.key_id and now - c.at <= WINDOW]
     if wish.idempotency_key is not None:
@@ -62,7 +65,8 @@ def meant(
         return Make("nothing has this Idempotency-Key") if named is None else Means(named, "the same Idempotency-Key")
     if wish.attempt == 0:
         return Make("a first attempt")
-    same = [c for c in mine if c.wish.fingerprint == wish.fingerprint and c.wish.idempotency_key is None]
+    mine = [c for c in mine if c.at <= asked_at and c.wish.idempotency_key is None]
+    same = [c for c in mine if c.wish.fingerprint == wish.fingerprint]
     for creation in same:
         if creation.delivery is Delivery.LOST:
             return Means(creation, "the answer to it was lost")
@@ -84,4 +88,5 @@ def _limit(creation: Creation, asked_at: datetime, news: timedelta) -> datetime 
     if creation.endpoint_id is None:
         return None
     told = creation.told_at
-    return told + news if creation.delivery is Delivery.ACKNOWLEDGED else max(told, asked_at) + news
+    # The client hung up before it asked again, so that an answer which it has not read is known as lost by then.
+    return (min if creation.delivery is Delivery.ACKNOWLEDGED else max)(told, asked_at) + news

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -58,13 +58,14 @@ class RecentCreates:
     store: Store
     now: Callable[[], datetime]
     news: timedelta = NEWS
+    _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
     _entries: list[_Entry] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def load(self) -> None:
         """Take over what the control plane before this one knew. Its gateways may still tell of its answers."""
-        now = self.now()
+        now = self._time()
         for creation in await self.store.creations(now - WINDOW):
             if creation.delivery is not Delivery.DELIVERED or creation.wish.idempotency_key is not None:
                 self._entries.append(_Entry(replace(creation, told_at=now)))
@@ -75,12 +76,12 @@ class RecentCreates:
         ``create`` makes a new one, and goes on when the client hangs up. Raises what it raises, and ``BadRequest`` for
         an ``Idempotency-Key`` that is too long or came with another body before.
         """
+        asked_at = self._time()
         self._check(ask.wish)
-        earlier = await self._earlier(ask)
+        earlier = await self._earlier(ask, asked_at)
         if earlier is None:
-            now = self.now()
             task = asyncio.create_task(create())
-            entry = _Entry(Creation(None, ask.wish, now, now), task, ask.gone)
+            entry = _Entry(Creation(None, ask.wish, asked_at, self._time()), task, ask.gone)
             self._entries.append(entry)
             task.add_done_callback(partial(self._ended, entry))
             return await asyncio.shield(task), True
@@ -117,9 +118,8 @@ class RecentCreates:
         """The endpoint was deleted: no later request means it."""
         self._keep(lambda entry: entry.creation.endpoint_id != endpoint_id)
 
-    async def _earlier(self, ask: Ask) -> _Entry | None:
+    async def _earlier(self, ask: Ask, asked_at: datetime) -> _Entry | None:
         """The creation that ``ask`` means, taken over by it; None when it is a wish of its own."""
-        asked_at = self.now()
         # Attempts count up, which tells something only if they are judged in the order in which they came.
         turn = self._turns.setdefault((ask.wish.key_id, ask.wish.fingerprint), asyncio.Lock())
         if not ask.wish.attempt or ask.wish.idempotency_key is not None:
@@ -134,7 +134,7 @@ class RecentCreates:
             self._changed.clear()
             by_answer = {entry.creation.wish.answer: entry for entry in self._entries}
             creations = [entry.creation for entry in self._entries]
-            decision = meant(ask.wish, creations, asked_at, max(now, self.now()), self.news)
+            decision = meant(ask.wish, creations, asked_at, max(now, self._time()), self.news)
             if isinstance(decision, Means):
                 entry = by_answer[decision.creation.wish.answer]
                 if entry.creation.wish.fingerprint != ask.wish.fingerprint:
@@ -151,12 +151,12 @@ class RecentCreates:
             now = await self._news_until(decision)
 
     def _take(self, entry: _Entry, ask: Ask) -> None:
-        entry.creation = replace(entry.creation, wish=ask.wish, delivery=Delivery.UNDER_WAY, told_at=self.now())
+        entry.creation = replace(entry.creation, wish=ask.wish, delivery=Delivery.UNDER_WAY, told_at=self._time())
         entry.gone = ask.gone
 
     async def _news_until(self, waiting: Wait) -> datetime:
         """Wait for any news, or for the time; what the time is then at least."""
-        now = self.now()
+        now = self._time()
         left = None if waiting.until is None else max(0.0, (waiting.until - now).total_seconds())
         try:
             async with asyncio.timeout(left):
@@ -177,7 +177,7 @@ class RecentCreates:
                 entry.creation = replace(entry.creation, delivery=lost)
 
     async def _learn(self, entry: _Entry, delivery: Delivery) -> None:
-        entry.creation = replace(entry.creation, delivery=delivery, told_at=self.now())
+        entry.creation = replace(entry.creation, delivery=delivery, told_at=self._time())
         if delivery is Delivery.DELIVERED and entry.creation.wish.idempotency_key is None:
             self._keep(lambda other: other is not entry)
         self._changed.set()
@@ -192,6 +192,11 @@ class RecentCreates:
             # What it is for, the next control plane, is the smaller part: this one knows.
             log.warning("what became of a create could not be kept", reason=error.message)
 
+    def _time(self) -> datetime:
+        """The time, which stands still while the clock is set back: what was asked for before has to stay before."""
+        self._latest = max(self.now(), self._latest)
+        return self._latest
+
     def _answer(self, answer: str) -> _Entry | None:
         return next((entry for entry in self._entries if entry.creation.wish.answer == answer), None)
 
@@ -200,7 +205,7 @@ class RecentCreates:
             raise BadRequest(
                 f"An Idempotency-Key has at most {MAX_IDEMPOTENCY_KEY} characters.", param="Idempotency-Key"
             )
-        since = self.now() - WINDOW
+        since = self._time() - WINDOW
         self._keep(lambda entry: entry.creation.at >= since)
 
     def _keep(self, wanted: Callable[[_Entry], bool]) -> None:
@@ -214,5 +219,5 @@ class RecentCreates:
             # Nothing was made: the next request, retry or not, tries anew.
             self._keep(lambda other: other is not entry)
         else:
-            entry.creation = replace(entry.creation, endpoint_id=task.result(), told_at=self.now())
+            entry.creation = replace(entry.creation, endpoint_id=task.result(), told_at=self._time())
             self._changed.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -57,7 +57,42 @@ def test_an_acknowledged_answer_may_still_turn_out_unread() -> None:
 def test_what_is_being_made_is_waited_for_without_limit() -> None:
     making = make_creation(endpoint_id=None)
 
-    assert meant(wish(), [making], START, START + WINDOW) == Wait(None, "an answer is on its way")
+    assert meant(wish(), [making], LATE, START + WINDOW) == Wait(None, "an answer is on its way")
+
+
+def test_an_answer_acknowledged_while_a_retry_waits_does_not_make_it_wait_longer() -> None:
+    late = make_creation(delivery=Delivery.ACKNOWLEDGED, told_at=LATE + NEWS - SECOND / 2)
+
+    assert meant(wish(), [late], LATE, LATE + NEWS - SECOND / 2) == Wait(LATE + NEWS, "an answer is on its way")
+    assert decide(wish(), late) is Make
+
+
+@given(
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(-5, 5), st.sampled_from(Delivery), st.booleans(), st.integers(0, 2))),
+    st.integers(0, 5),
+)
+def test_what_is_asked_for_later_changes_nothing_and_the_wait_has_an_end(
+    attempt: int, asked: list[tuple[int, Delivery, bool, int]], after: int
+) -> None:
+    creations = [
+        make_creation(
+            number,
+            at=LATE + at * SECOND,
+            told_at=LATE + max(at, after - 1) * SECOND,
+            delivery=delivery,
+            attempt=other,
+            **({"endpoint_id": None} if making else {}),
+        )
+        for number, (at, delivery, making, other) in enumerate(sorted(asked), start=1)
+    ]
+    earlier = [creation for creation in creations if creation.at <= LATE]
+    now = LATE + after * SECOND
+
+    assert meant(wish(attempt), creations, LATE, now) == meant(wish(attempt), earlier, LATE, now)
+    if not any(creation.endpoint_id is None for creation in earlier):
+        end = max([LATE, *(creation.told_at for creation in earlier)]) + NEWS
+        assert not isinstance(meant(wish(attempt), creations, LATE, end), Wait)
 
 
 @pytest.mark.parametrize("over", [{"key_id": "key-2"}, {"fingerprint": "other"}, {"idempotency_key": "n"}])
@@ -109,12 +144,16 @@ class Client:
 
 @dataclass
 class World:
-    """A server and clients with one body, moved by one step at a time. Gateways' news arrives within ``NEWS``."""
+    """A server and clients with one body, moved by one step at a time. Gateways' news arrives within ``NEWS``; what a
+    retry waits for is of those only that asked before it."""
 
     clients: list[Client]
     creations: list[Creation] = field(default_factory=list)
     pending: list[tuple[str, Delivery]] = field(default_factory=list)
     waiting: list[tuple[Client, Wish, str]] = field(default_factory=list)
+    asked_at: dict[str, datetime] = field(default_factory=dict)
+    """By answer."""
+    now: datetime = START
     made: int = 0
 
     def ask(self, client: Client) -> None:
@@ -122,6 +161,8 @@ class World:
         fate = client.hang_ups[client.attempts] if client.attempts < len(client.hang_ups) else "reads"
         asked = Wish("key-1", "body", client.attempts, f"{self.clients.index(client)}.{client.attempts}")
         client.attempts += 1
+        self.now += SECOND / 1000
+        self.asked_at[asked.answer] = self.now
         if fate == "lost before it arrived":
             return
         self.waiting.append((client, asked, fate))
@@ -129,19 +170,23 @@ class World:
     def serve(self, number: int) -> None:
         """Decide on a request that waits. News comes before the patience ends; then it is decided without."""
         client, asked, fate = self.waiting[number]
-        decision = meant(asked, self.creations, START, START)
+        asked_at = self.asked_at[asked.answer]
+        decision = meant(asked, self.creations, asked_at, self.now)
         if isinstance(decision, Wait):
-            if self.pending:
+            if any(self.asked_at[answer] <= asked_at for answer, _ in self.pending):
                 return
-            decision = meant(asked, self.creations, START, START + 2 * NEWS)
+            while self.pending:
+                self.tell()
+            self.now += NEWS
+            decision = meant(asked, self.creations, asked_at, self.now)
         assert not isinstance(decision, Wait)
         del self.waiting[number]
         if isinstance(decision, Means):
             self.creations.remove(decision.creation)
-            creation = replace(decision.creation, wish=asked, delivery=Delivery.UNDER_WAY)
+            creation = replace(decision.creation, wish=asked, delivery=Delivery.UNDER_WAY, told_at=self.now)
         else:
             self.made += 1
-            creation = Creation(f"endpoint-{self.made}", asked, START, START)
+            creation = Creation(f"endpoint-{self.made}", asked, asked_at, self.now)
         self.creations.append(creation)
         if fate == "hangs up unseen":
             self.pending.append((asked.answer, Delivery.LOST))
@@ -156,7 +201,9 @@ class World:
     def tell(self) -> None:
         """One piece of news arrives."""
         answer, delivery = self.pending.pop(0)
-        self.creations = [replace(c, delivery=delivery) if c.wish.answer == answer else c for c in self.creations]
+        self.creations = [
+            replace(c, delivery=delivery, told_at=self.now) if c.wish.answer == answer else c for c in self.creations
+        ]
 
     def busy(self, client: Client) -> bool:
         return client.got is not None or any(other is client for other, _, _ in self.waiting)

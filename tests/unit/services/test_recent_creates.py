@@ -310,6 +310,57 @@ async def test_without_news_a_retry_gets_it_unless_it_was_acknowledged(
     assert await recent.once(Client().ask(retry=1), maker.create) == meant
 
 
+async def test_a_retry_does_not_wait_for_what_is_asked_for_after_it(
+    store: MemoryStore, clock: FakeClock, maker: Maker
+) -> None:
+    recent = RecentCreates(store, clock.now, news=timedelta(seconds=2))
+    lost = Client().ask(tracked=True)
+    await answered(recent, lost, maker)
+    retry = asyncio.create_task(recent.once(Client().ask(retry=1), maker.create))
+    for _ in range(4):
+        clock.advance(timedelta(seconds=1))
+        await answered(recent, Client().ask(tracked=True), maker)
+
+    async with asyncio.timeout(1):
+        assert await retry == ("endpoint-1", False)
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(seconds=5), timedelta(days=1)])
+async def test_a_clock_that_is_set_back_does_not_make_an_earlier_create_a_later_one(
+    recent: RecentCreates, maker: Maker, clock: FakeClock, back: timedelta
+) -> None:
+    await answered(recent, Client().ask(tracked=True), maker)
+    clock.advance(-back)
+
+    assert await recent.once(Client().ask(retry=1), maker.create) == ("endpoint-1", False)
+
+
+async def test_a_later_attempt_gets_what_an_earlier_one_made_that_had_to_wait(
+    store: MemoryStore, clock: FakeClock
+) -> None:
+    recent = RecentCreates(store, clock.now, news=timedelta(seconds=2))
+    other, maker = Maker(), Maker()
+    failing = asyncio.create_task(recent.once(Client().ask(retry=1), other.create))
+    await other.begun.acquire()
+    client = Client()
+    earlier = asyncio.create_task(recent.once(client.ask(retry=1), maker.create))
+    await asyncio.sleep(0)
+    clock.advance(timedelta(seconds=1))
+    client.is_gone = True
+    later = asyncio.create_task(recent.once(Client().ask(retry=2), maker.create))
+    await asyncio.sleep(0)
+    clock.advance(timedelta(seconds=1))
+    other.error = NotReady("nothing was made")
+    other.open.set()
+    with pytest.raises(NotReady):
+        await failing
+    await maker.begun.acquire()
+    maker.open.set()
+
+    async with asyncio.timeout(5):
+        assert [await earlier, await later] == [("endpoint-1", True), ("endpoint-1", False)]
+
+
 async def test_news_that_comes_before_the_endpoint_is_there_counts(patient: RecentCreates) -> None:
     maker, ask = Maker(), Client().ask(tracked=True)
     first = asyncio.create_task(patient.once(ask, maker.create))
