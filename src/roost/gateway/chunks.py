@@ -16,6 +16,7 @@ from roost.gateway.shape import (
     alternatives,
     call_in,
     classic_logprobs,
+    hush,
     shape_logprobs,
     total_usage,
 )
@@ -57,6 +58,8 @@ class DecodedStream:
         return b"".join([_written(chunk) for chunk in self._chunks(value)])
 
     def _chunks(self, value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if self._shape.silent:
+            hush(value)
         choices = [choice for choice in value["choices"] if isinstance(choice, dict)]
         if self._shape.choices > 1 and isinstance(value.get("usage"), dict):
             self._usages.append((_index(choices[0]) if choices else None, value.pop("usage")))

@@ -108,8 +108,9 @@ def _adapt_shaped(adapted: Adapted, kind: Kind, *, llama: bool) -> Refusal | Non
         if isinstance(texts, Refusal):
             return texts
         echoed = texts
-    if forced or echoed or choices > 1 or logprobs is not Logprobs.AS_GIVEN:
-        adapted.shape = Shape(chat, adapted.classic, logprobs, choices, per_prompt, echoed, bool(forced))
+    silent = not chat and dialect.says_nothing(body)
+    if forced or silent or echoed or choices > 1 or logprobs is not Logprobs.AS_GIVEN:
+        adapted.shape = Shape(chat, adapted.classic, logprobs, choices, per_prompt, echoed, bool(forced), silent)
     return None
 
 

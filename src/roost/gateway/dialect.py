@@ -31,6 +31,12 @@ def generation(body: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
+def says_nothing(body: Mapping[str, Any]) -> bool:
+    """Whether no token is wanted, only what comes with an answer: llama.cpp says one all the same."""
+    most = body.get("max_completion_tokens")
+    return (body.get("max_tokens") if most is None else most) == 0
+
+
 def forced_call(body: Mapping[str, Any]) -> dict[str, Any] | Refusal:
     """A body that makes the model call a tool: llama.cpp cannot be told to call a certain one, and with ``required``
     lets the model talk before it calls, without end. The answer is instead held to the JSON of a call (``call_in``

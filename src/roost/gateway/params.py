@@ -114,6 +114,8 @@ def _are_biases(value: Any) -> bool:
 
 
 _POSITIVE = Rule(_whole(1), "a whole number from 1")
+_LENGTH = Rule(_whole(1), "a whole number from 1; leave it out for as many tokens as the context holds")
+_LENGTH_OR_NONE = Rule(_whole(0), "a whole number from 0; leave it out for as many tokens as the context holds")
 _PENALTY = Rule(_number(-2, 2), "a number from -2 to 2")
 _PROMPT = Rule(
     _is_prompt,
@@ -131,8 +133,8 @@ SAMPLING = {
     "presence_penalty": _PENALTY,
     "frequency_penalty": _PENALTY,
     "n": Rule(_whole(1, limits.MOST_CHOICES), f"a whole number from 1 to {limits.MOST_CHOICES}"),
-    "max_tokens": _POSITIVE,
-    "max_completion_tokens": _POSITIVE,
+    "max_tokens": _LENGTH,
+    "max_completion_tokens": _LENGTH,
     "seed": Rule(_whole(float("-inf")), "a whole number"),
     "stop": Rule(_is_stop, f"a string or a list of at most {limits.MOST_STOPS} strings"),
     "stream": _SWITCH,
@@ -159,6 +161,8 @@ RULES: dict[Kind, dict[str, Rule]] = {
     Kind.COMPLETIONS: {
         **SAMPLING,
         "prompt": _PROMPT,
+        "max_tokens": _LENGTH_OR_NONE,
+        "max_completion_tokens": _LENGTH_OR_NONE,
     },
     Kind.EMBEDDINGS: {
         "input": _PROMPT,

@@ -28,7 +28,8 @@ class Logprobs(Enum):
 class Shape:
     """``classic``: the client is one of the classic SDKs. ``choices`` above 1: the engine counts the usage of each
     choice apart, and ``per_prompt`` of them belong to one prompt. ``echoed`` are the texts to give back: the prompts of
-    completions, or what the messages of a chat say. ``forced``: the text is the JSON of a tool call."""
+    completions, or what the messages of a chat say. ``forced``: the text is the JSON of a tool call.
+    ``silent``: no token was asked for, whatever the engine says."""
 
     chat: bool
     classic: bool = False
@@ -37,6 +38,7 @@ class Shape:
     per_prompt: int = 1
     echoed: tuple[str, ...] = ()
     forced: bool = False
+    silent: bool = False
 
     def prompt_of(self, index: int) -> str:
         """The prompt that goes before the text of a choice, "" for none."""
@@ -46,6 +48,8 @@ class Shape:
 
 def shape_answer(answer: dict[str, Any], shape: Shape) -> None:
     """Put a whole answer into ``shape``, in place."""
+    if shape.silent:
+        hush(answer)
     if shape.echoed and (shape.chat or shape.classic):
         answer["prompt"] = [{"text": text, "logprobs": None} for text in shape.echoed]
     choices = answer.get("choices")
@@ -59,6 +63,18 @@ def shape_answer(answer: dict[str, Any], shape: Shape) -> None:
             call_instead_of_text(choice, message, str(answer.get("id", "")))
         elif shape.echoed and isinstance(choice.get("text"), str):
             choice["text"] = shape.prompt_of(choice.get("index", 0)) + choice["text"]
+
+
+def hush(value: dict[str, Any]) -> None:
+    """Take out of an answer or a chunk, in place, what was said in it, and its tokens out of the usage."""
+    choices = value.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        if isinstance(choice, dict):
+            ended = choice.get("finish_reason") is not None
+            choice.update(text="", logprobs=None, finish_reason="length" if ended else None)
+    usage = value.get("usage")
+    if isinstance(usage, dict):
+        value["usage"] = {**usage, "completion_tokens": 0, "total_tokens": _count(usage, "prompt_tokens")}
 
 
 def call_instead_of_text(choice: dict[str, Any], message: dict[str, Any], answer_id: str) -> None:

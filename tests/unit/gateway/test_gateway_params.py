@@ -53,8 +53,8 @@ BAD: dict[str, list[Any]] = {
     "repetition_penalty": [0, -2, "a"],
     "frequency_penalty": [9, "x"],
     "n": [0, 1000, 1.5, "2", True],
-    "max_tokens": [-5, 0, 1.5, "x"],
-    "max_completion_tokens": [0],
+    "max_tokens": [-5, -1, 1.5, "x"],
+    "max_completion_tokens": [-1],
     "seed": ["x", 1.5],
     "stop": [5, [1], {}],
     "stream": ["yes", 1],
@@ -114,6 +114,15 @@ def test_a_deployment_serves_what_its_model_is_for(kind: Kind, asked: Kind) -> N
     else:
         assert found is not None
         assert (found.status, found.code, found.param) == (400, "unsupported_operation", "model")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_no_token_at_all_may_be_asked_of_completions_only(name: str) -> None:
+    assert refusal({name: 0}, Kind.COMPLETIONS, route(Kind.COMPLETIONS)) is None
+    assert refusal({name: 0}, Kind.CHAT, route()) is not None
+    unlimited = refusal({name: -1}, Kind.COMPLETIONS, route(Kind.COMPLETIONS))
+    assert unlimited is not None
+    assert "leave it out" in unlimited.message
 
 
 def test_a_tool_choice_names_a_tool() -> None:

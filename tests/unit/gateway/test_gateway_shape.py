@@ -186,6 +186,42 @@ def test_a_text_is_a_delta_too(text: str) -> None:
         assert choice["delta"] == {"role": "assistant", "content": choice["text"]}
 
 
+def said(index: int = 0, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": index, "text": " the", "logprobs": {"content": []}, "finish_reason": finish}], **more}
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+NONE_SAID = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_where_no_token_was_asked_for_none_is_said_and_none_counted(echo: bool) -> None:
+    shape = adapted(Kind.COMPLETIONS, prompt="Once", max_tokens=0, echo=echo).shape
+    assert shape is not None
+    expected = "Once" if echo else ""
+    answer = said(finish="stop", usage=dict(USAGE))
+    shape_answer(answer, shape)
+    assert answer["choices"] == [{"index": 0, "text": expected, "logprobs": None, "finish_reason": "length"}]
+    assert answer["usage"] == NONE_SAID
+    chunks = through(shape, event(said()), event(said(finish="stop", usage=dict(USAGE))), DONE)
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == [expected, ""]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "length"]
+    assert chunks[-1]["usage"] == NONE_SAID
+
+
+def test_no_token_of_several_prompts_counts_the_prompts_only() -> None:
+    shape = adapted(Kind.COMPLETIONS, prompt=["a", "b"], max_tokens=0).shape
+    assert shape is not None
+    ends = [event(said(index, "length", usage=dict(USAGE))) for index in (0, 1)]
+    assert through(shape, *ends, DONE)[-1]["usage"] == {"prompt_tokens": 6, "completion_tokens": 0, "total_tokens": 6}
+
+
+def test_the_newer_name_of_the_longest_answer_counts_before_the_older() -> None:
+    assert adapted(Kind.COMPLETIONS, prompt="x", max_tokens=0, max_completion_tokens=5).shape is None
+    assert adapted(Kind.COMPLETIONS, prompt="x", max_tokens=5, max_completion_tokens=0).shape is not None
+    assert adapted(Kind.COMPLETIONS, prompt="x", max_tokens=0, max_completion_tokens=None).shape is not None
+
+
 def test_requests_without_anything_special_need_no_shape() -> None:
     for body in ({}, {"n": 1}, {"logprobs": False}, {"echo": False}, {"tools": [TOOL], "tool_choice": "auto"}):
         assert adapted(**body, messages=[]).shape is None
