@@ -103,6 +103,7 @@ async def test_zones(http: httpx.AsyncClient) -> None:
         ("AsyncTogether/Python 2.42.0", True),
         ("Together/JS 0.20.0", True),
         ("Together/v1 PythonBindings/1.5.35", True),
+        ("together-cli/1.0", True),
         ("OpenAI/Python 1.60.0", False),
         ("roost/0.1.0", False),
         ("curl/8 Together", False),

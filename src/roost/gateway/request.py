@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from roost.domain.routing import RouteKey
 from roost.gateway.answers import Refusal
+from roost.web.clients import is_classic
 
 
 class Kind(IntEnum):
@@ -42,7 +43,6 @@ KINDS: dict[bytes, Kind] = {
 KINDS.update({b"/healthz": Kind.HEALTH, b"/readyz": Kind.READY, b"/metrics": Kind.METRICS})
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_CLASSIC = (b"Together", b"AsyncTogether", b"together-")
 MAX_ANNOUNCED_S = 3600.0
 """A client's announced timeout counts up to this many seconds."""
 
@@ -88,7 +88,7 @@ class Request:
     def classify(self) -> None:
         """Set ``path`` and ``kind`` from ``target``, which becomes origin-form, and ``classic``. Raises
         ``ValueError``."""
-        self.classic = self.headers.get(b"user-agent", b"").startswith(_CLASSIC)
+        self.classic = is_classic(self.headers.get(b"user-agent", b""))
         target = self.target
         kind = KINDS.get(target)
         if kind is not None:

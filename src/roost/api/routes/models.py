@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,20 +11,18 @@ from roost.api.answers import answer, bare_array
 from roost.api.bodies import json_object, parsed
 from roost.api.context import Asker, UseServices, UseSettings
 from roost.api.views import model_of, model_view
+from roost.web.clients import is_classic
 
 router = APIRouter(tags=["models"])
 
 WeightsOnly = Annotated[bool, Query(description="Keep the entry, and free the disk of its weights.")]
-
-_WANTS_ARRAY = re.compile(r"(Async)?Together")
-"""User-Agents of the classic SDKs, which break on the list object as all others break on the array."""
 
 
 @router.get("/models", response_model=schemas.ModelList)
 async def list_models(request: Request, asker: Asker, services: UseServices, dedicated: bool = False) -> Response:
     """The catalog. Everything in it can be deployed, so ``dedicated`` takes nothing away."""
     views = [model_view(item) for item in await services.models.list(asker)]
-    if _WANTS_ARRAY.match(request.headers.get("user-agent", "")):
+    if is_classic(request.headers.get("user-agent", "").encode("latin-1")):
         return bare_array(views)
     return answer(schemas.ModelList(data=views))
 
