@@ -36,7 +36,7 @@ class Sender(Protocol):
         """Send a call and read its answer."""
         ...
 
-    def stream(self, call: Call[Any], *, patient: bool = False) -> Generator[bytes]:
+    def stream(self, call: Call[Any], *, followed: bool = False) -> Generator[bytes]:
         """The body of a call's answer as it comes."""
         ...
 
@@ -159,9 +159,10 @@ class Endpoints:
         return self._sender.send(requests.list_logs(endpoint, replica=replica, tail=tail)).value
 
     def follow_logs(self, endpoint: str, *, replica: str | None = None, tail: int | None = None) -> Generator[LogLine]:
-        """The same lines and all that follow, until the endpoint is deleted. Leaving the iteration hangs up."""
+        """The same lines and all that follow, until the endpoint is deleted. Leaving the iteration hangs up. Raises
+        ``Timeout`` after 35 s in which not even the server's sign of life came, ``ConnectionFailed`` when it broke."""
         call, events = requests.follow_logs(endpoint, replica=replica, tail=tail), EventDecoder()
-        with closing(self._sender.stream(call, patient=True)) as parts:
+        with closing(self._sender.stream(call, followed=True)) as parts:
             for part in parts:
                 for event in events.feed(part):
                     yield call.read(event_object(event))

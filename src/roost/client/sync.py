@@ -26,7 +26,7 @@ from roost.client.retry import MAX_RETRIES
 from roost.client.sending import Sending
 from roost.client.streaming import ChatChunk, ChatStream
 from roost.client.transport import (
-    PATIENT,
+    FOLLOWED,
     TIMEOUT_S,
     client_options,
     connection_failed,
@@ -158,11 +158,12 @@ class Roost:
                     return
         stream.close()
 
-    def stream(self, call: Call[Any], *, patient: bool = False) -> Generator[bytes]:
-        """The body of a call's answer as it comes; ``patient`` waits for its parts without limit. Sent once only."""
+    def stream(self, call: Call[Any], *, followed: bool = False) -> Generator[bytes]:
+        """The body of a call's answer as it comes; with ``followed`` it is the server's part not to
+        be silent for long, and the client's ``timeout`` does not hold. Sent once only."""
         options = request_options(self._credentials, call.request)
-        if patient:
-            options["timeout"] = PATIENT
+        if followed:
+            options["timeout"] = FOLLOWED
         try:
             with self._http.stream(**options) as response:
                 if not response.is_success:

@@ -15,8 +15,9 @@ from roost.client.requests import Request
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
-PATIENT = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-"""For streams that may be silent for any time."""
+FOLLOWED_TIMEOUT_S = 35.0
+"""A stream in which the server never is silent for more than ten seconds: three such silences mean that it is gone."""
+FOLLOWED = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S, read=FOLLOWED_TIMEOUT_S)
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures after which the server cannot have seen the request."""
 

@@ -31,9 +31,12 @@ from roost import (
     RateLimited,
     Roost,
     ServerError,
+    Timeout,
     WaitTimeout,
 )
+from roost.api.routes.logs import KEEP_ALIVE_S
 from roost.client import async_resources, errors, resources
+from roost.client.transport import FOLLOWED_TIMEOUT_S
 
 URL = "http://127.0.0.1:8080/v1"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -284,7 +287,26 @@ async def test_logs_can_be_followed(kind: str) -> None:
     assert lines == ["one", "two"]
     (request,) = script.requests
     assert dict(request.url.params) == {"replica": "r", "follow": "true"}
-    assert request.extensions["timeout"]["read"] is None
+    assert request.extensions["timeout"]["read"] == FOLLOWED_TIMEOUT_S
+    assert body.closed
+
+
+async def followed(script: Script, kind: str) -> list[str]:
+    if kind == "sync":
+        with script.sync() as client:
+            return [line.line for line in client.endpoints.follow_logs("e")]
+    async with script.asynchronous() as other:
+        return [line.line async for line in other.endpoints.follow_logs("e")]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_followed_logs_end_when_the_network_does(kind: str) -> None:
+    body = Parts(b'data: {"replica_id":"r","line":"one"}\n\n: keep-alive\n\n', silent=True)
+    script = Script(httpx.Response(200, stream=body))
+    with pytest.raises(Timeout, match="did not answer in time"):
+        await followed(script, kind)
+    (request,) = script.requests
+    assert 3 * KEEP_ALIVE_S < request.extensions["timeout"]["read"] < 4 * KEEP_ALIVE_S
     assert body.closed
 
 
@@ -404,17 +426,20 @@ WHOAMI = {
 
 
 class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in parts, which notes that it was closed."""
+    """A body in parts, which notes that it was closed; a ``silent`` one has no end: the client's read timeout has."""
 
-    def __init__(self, *parts: bytes) -> None:
+    def __init__(self, *parts: bytes, silent: bool = False) -> None:
         self.parts = parts
+        self.silent = silent
         self.closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self.parts
+        if self.silent:
+            raise httpx.ReadTimeout("")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self.parts:
+        for part in self:
             yield part
 
     def close(self) -> None:
