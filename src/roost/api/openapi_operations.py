@@ -67,7 +67,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 
 FAILURES: dict[int, tuple[str, str, dict[str, Any]]] = {
     400: ("BadRequest", "The request is wrong: `param` names the field. It will not succeed again.", examples.BAD),
-    401: ("AuthenticationFailed", "No key, or one that is unknown, revoked or expired.", examples.NO_KEY),
+    401: (
+        "AuthenticationFailed",
+        "`code` is `missing_api_key`, `unknown_api_key` (also for a revoked one) or `expired_api_key`.",
+        examples.NO_KEY,
+    ),
     403: ("PermissionDenied", "The key is good, and may not do this.", examples.DENIED),
     404: ("NotFound", "There is no such thing, or it is not for this key to see.", examples.MISSING),
     409: ("Conflict", "What is there already forbids it.", examples.CONFLICT),

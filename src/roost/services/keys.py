@@ -44,12 +44,15 @@ class KeyService:
     wake_routes: Callable[[], None]
 
     async def authenticate(self, secret: str) -> Principal:
-        """Whose key that is. Raises ``AuthenticationFailed`` for unknown, revoked and expired ones."""
+        """Whose key that is. Raises ``AuthenticationFailed`` for unknown, revoked and expired ones, with the codes that
+        gateways refuse them with."""
         key = await self.store.key_by_digest(digest_of(secret))
         if key is None or key.revoked_at is not None:
-            raise AuthenticationFailed("authentication failed: this API key is not one of this server's.")
+            raise AuthenticationFailed(
+                "authentication failed: this API key is not one of this server's.", code="unknown_api_key"
+            )
         if not key.usable(self.now()):
-            raise AuthenticationFailed("authentication failed: this API key has expired.")
+            raise AuthenticationFailed("authentication failed: this API key has expired.", code="expired_api_key")
         return Principal(key.id, key.owner, key.role, key.endpoints, key.expires_at)
 
     async def create(

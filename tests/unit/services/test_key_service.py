@@ -11,6 +11,7 @@ from tests.unit.services.office import ADMIN, INFERENCE, MEMBER, Office
 
 from roost.domain.errors import AuthenticationFailed, BadRequest, NotFound, PermissionDenied
 from roost.domain.key import Role, digest_of
+from roost.gateway.admission import EXPIRED_KEY, UNKNOWN_KEY
 from roost.services.access import Principal
 from roost.telemetry.logging import redact
 from roost.testing.builders import secret_of
@@ -25,8 +26,9 @@ async def test_a_key_names_its_holder(office: Office) -> None:
 
 @pytest.mark.parametrize("secret", ["", "nonsense", f"{secret_of(1)} ", "\udcff"])
 async def test_other_keys_name_nobody(office: Office, secret: str) -> None:
-    with pytest.raises(AuthenticationFailed, match="authentication"):
+    with pytest.raises(AuthenticationFailed, match="authentication") as caught:
         await office.services.keys.authenticate(secret)
+    assert caught.value.code == UNKNOWN_KEY.code
 
 
 async def test_an_issued_key_works_until_it_expires(office: Office) -> None:
@@ -40,8 +42,9 @@ async def test_an_issued_key_works_until_it_expires(office: Office) -> None:
     assert await keys.authenticate(issued.secret) == Principal(issued.key.id, "bob", Role.INFERENCE, expires_at=expires)
     assert office.route_wakes == 1
     office.clock.advance(timedelta(hours=1))
-    with pytest.raises(AuthenticationFailed, match="expired"):
+    with pytest.raises(AuthenticationFailed, match="expired") as caught:
         await keys.authenticate(issued.secret)
+    assert caught.value.code == EXPIRED_KEY.code
 
 
 async def test_a_key_is_never_recorded(office: Office) -> None:
@@ -79,8 +82,9 @@ async def test_a_revoked_key_is_refused(office: Office) -> None:
     assert revoked.revoked_at == office.clock.now()
     assert office.route_wakes == 1
     assert (await office.events())[-1].kind == "key.revoked"
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(AuthenticationFailed) as caught:
         await keys.authenticate(secret_of(2))
+    assert caught.value.code == UNKNOWN_KEY.code
     assert await keys.revoke(ADMIN, MEMBER.key_id) == revoked, "again is a no-op"
 
 
