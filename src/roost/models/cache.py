@@ -24,8 +24,9 @@ from roost.models import disk, partial, sources, verify
 from roost.models.base import ModelSource, Report, TooSlow
 from roost.models.blocking import in_thread
 from roost.models.index import Entry, Index
-from roost.models.quota import EXCEEDED, Keeper, Quota, RoomNeeded, Watch
+from roost.models.quota import Keeper, NeverFits, Quota, RoomNeeded, TurnNeeded, Watch
 from roost.models.source_file import FileSource
+from roost.policy.eviction import EXCEEDED
 
 RETRYABLE = frozenset({"source_unreachable", "disk_full", "disk_error", "interrupted", EXCEEDED, "store_unavailable"})
 RETRY_DELAYS_S = (0.5, 1.0, 2.0)
@@ -231,7 +232,7 @@ class ModelCache:
             path=None,
             error_code=error.code,
             error=error.message,
-            retryable=error.code in RETRYABLE,
+            retryable=error.code in RETRYABLE and not isinstance(error, NeverFits),
         )
 
     async def _obtain(self, model_id: str, source: Source, known: _Known) -> Entry:
@@ -318,6 +319,9 @@ class ModelCache:
                 return await chosen.fetch(source, folder, watch)
             except RoomNeeded as needed:
                 await self._keeper.grant(model_id, needed.size)
+                continue
+            except TurnNeeded:
+                await self._keeper.turn(model_id)
                 continue
             except ModelUnavailable as error:
                 failures = 1 if watch.arrived > best and not isinstance(error, TooSlow) else failures + 1

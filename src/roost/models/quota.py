@@ -7,6 +7,7 @@ user's own count for nothing and are never touched.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,9 +20,7 @@ from roost.models import partial
 from roost.models.base import Report
 from roost.models.blocking import in_thread
 from roost.models.index import Index
-from roost.policy.eviction import Held, NoRoom, make_room
-
-EXCEEDED = "quota_exceeded"
+from roost.policy.eviction import EXCEEDED, Held, NoRoom, make_room
 
 
 async def _nobody() -> Collection[str]:
@@ -55,6 +54,21 @@ class RoomNeeded(ModelUnavailable):
         self.size = size
 
 
+class TurnNeeded(ModelUnavailable):
+    """A download of unknown size has to wait for another one: it is taken up again when it is its turn."""
+
+    code = EXCEEDED
+
+    def __init__(self) -> None:
+        super().__init__("Another download of unknown size is under way, and has to end first.")
+
+
+class NeverFits(ModelUnavailable):
+    """The weights are larger than all weights together may be: trying again cannot help."""
+
+    code = EXCEEDED
+
+
 class Keeper:
     """Grants room to downloads, one after the other; all of them share the quota.
 
@@ -72,37 +86,63 @@ class Keeper:
         self._forget = forget
         self._granted: dict[str, int] = {}
         self._turn = asyncio.Lock()
+        self._unmeasured: str | None = None
+        self._unmeasured_guard = threading.Lock()
+        self._released = asyncio.Event()
 
     def suffices(self, model_id: str, size: int) -> bool:
         """Whether ``size`` bytes may be written for the model without asking again. From any thread."""
         return self._quota.size is None or self._granted.get(model_id, 0) >= size
 
-    async def grant(self, model_id: str, size: int) -> None:
-        """Let the model's weights take ``size`` bytes in all, after others have made way for them if need be.
+    def takes_turn(self, model_id: str) -> bool:
+        """Whether the model's download, whose size nobody told, may go on now; it has its turn until ``release``.
 
-        Raises ``ModelUnavailable`` (``quota_exceeded``) when they cannot; ``OSError``.
+        One at a time: two that grow would each take the room that the other needs, and both fail. From any thread.
+        """
+        if self._quota.size is None:
+            return True
+        with self._unmeasured_guard:
+            if self._unmeasured is None:
+                self._unmeasured = model_id
+            return self._unmeasured == model_id
+
+    async def turn(self, model_id: str) -> None:
+        """Wait for the model's turn and take it; those who wait longest come first."""
+        while not self.takes_turn(model_id):
+            self._released.clear()
+            await self._released.wait()
+
+    async def grant(self, model_id: str, size: int, *, at_least: bool = False) -> None:
+        """Let the model's weights take ``size`` bytes in all (``at_least``: so far), after others have made way for
+        them if need be.
+
+        Raises ``ModelUnavailable`` (``quota_exceeded``) when they cannot, ``NeverFits`` whatever is freed; ``OSError``.
         """
         if self._quota.size is None:
             return
         stuck: set[str] = set()
         while not self.suffices(model_id, size):
             async with self._turn:
-                if await self._make_room(model_id, size, self._quota.size, stuck):
+                if await self._make_room(model_id, size, self._quota.size, stuck, at_least):
                     self._granted[model_id] = size
 
     def release(self, model_id: str) -> None:
         """The model's download is over: what it left counts as it lies on the disk."""
         self._granted.pop(model_id, None)
+        with self._unmeasured_guard:
+            if self._unmeasured == model_id:
+                self._unmeasured = None
+                self._released.set()
 
-    async def _make_room(self, model_id: str, size: int, quota: int, stuck: set[str]) -> bool:
+    async def _make_room(self, model_id: str, size: int, quota: int, stuck: set[str], at_least: bool) -> bool:
         """Whether there is room now; False when another process held on to what was to go: that is ``stuck`` then."""
         in_use = {*await self._quota.in_use(), *self._busy(), *self._granted}
         granted = dict(self._granted)
         held = await asyncio.to_thread(self._held, model_id, in_use, granted)
         held = [replace(each, in_use=each.in_use or each.path in stuck) for each in held]
-        answer = make_room(model_id, size, held, quota)
+        answer = make_room(model_id, size, held, quota, at_least=at_least)
         if isinstance(answer, NoRoom):
-            raise ModelUnavailable(answer.reason, code=EXCEEDED)
+            raise ModelUnavailable(answer.reason, code=EXCEEDED) if answer.ever else NeverFits(answer.reason)
         for each in answer.evict:
             if not await self._evict(each, answer.reason):
                 stuck.add(each.path)
@@ -163,7 +203,8 @@ class Watch:
     """The reports of one download, held against the room that it was granted.
 
     A size that is known is granted before the bytes come: the download is broken off by ``RoomNeeded`` and taken up
-    again. Where it is unknown, room is made while they come, and a refusal ends the download.
+    again. Where it is unknown, room is made while they come, for one download at a time: others are broken off by
+    ``TurnNeeded`` before their first byte. A refusal ends the download.
     """
 
     def __init__(self, keeper: Keeper, model_id: str, report: Report, *, unlimited: bool) -> None:
@@ -180,7 +221,7 @@ class Watch:
         """Whether bytes came of a size that nobody told."""
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Pass a report on. Raises ``RoomNeeded``, and what making room failed with. From any thread."""
+        """Pass a report on (from any thread). Raises ``RoomNeeded``, ``TurnNeeded``, and a refusal of room."""
         self.arrived = max(self.arrived, done)
         if self._refusal is not None:
             raise self._refusal
@@ -189,6 +230,9 @@ class Watch:
             return
         if total is not None and not self._keeper.suffices(self._model_id, total):
             raise RoomNeeded(total)
+        granted = self._keeper.suffices(self._model_id, max(1, done))
+        if total is None and not granted and not self._keeper.takes_turn(self._model_id):
+            raise TurnNeeded
         if total is None and not self._keeper.suffices(self._model_id, done):
             self.unmeasured = True
             self._loop.call_soon_threadsafe(self._ask, done)
@@ -206,6 +250,6 @@ class Watch:
 
     async def _grant(self, size: int) -> None:
         try:
-            await self._keeper.grant(self._model_id, size)
+            await self._keeper.grant(self._model_id, size, at_least=True)
         except (RoostError, OSError) as error:
             self._refusal = error

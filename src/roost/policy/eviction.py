@@ -1,4 +1,5 @@
-"""Which weights make way for others when the disk space that weights may take is limited. Called by the cache.
+"""Which weights make way for others when the disk space that weights may take is limited. Called by the cache; the plan
+takes the words from here.
 
 Least recently used first; what is in use never. Pure: it deletes nothing.
 """
@@ -8,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+EXCEEDED = "quota_exceeded"
+HINT = (
+    "Raise models_quota_gb and restart the server, or delete what is deployed from other weights; then start the "
+    "endpoint again."
+)
 SHOWN = 5
 """Models that a refusal names at most."""
 
@@ -35,27 +41,31 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """There cannot be room; ``reason`` says what to free or to raise."""
+    """There cannot be room; ``reason`` says what to free or to raise. ``ever`` False: whatever is freed."""
 
     reason: str
+    ever: bool = True
 
 
-def make_room(model: str, needed: int, held: Sequence[Held], quota: int) -> Room | NoRoom:
+def make_room(model: str, needed: int, held: Sequence[Held], quota: int, *, at_least: bool = False) -> Room | NoRoom:
     """What to evict so that ``needed`` bytes for ``model`` fit beside the rest of ``held`` within ``quota`` bytes.
 
-    ``held`` does not count what ``model`` itself holds. Nothing is evicted in vain: neither for what cannot fit, nor
-    what could have stayed.
+    ``held`` does not count what ``model`` itself holds. ``at_least``: more than ``needed`` may follow, since nobody
+    told the size. Nothing is evicted in vain, as far as ``needed`` tells: neither for what cannot fit, nor what could
+    have stayed.
     """
+    size = f"at least {shown(needed)}" if at_least else shown(needed)
     if needed > quota:
         return NoRoom(
-            f"The weights of {model} need {shown(needed)}, and all weights together may take {shown(quota)}: raise "
-            "models_quota_gb."
+            f"The weights of {model} need {size}, and all weights together may take {shown(quota)}: raise "
+            "models_quota_gb.",
+            ever=False,
         )
     pinned = [each for each in held if each.in_use]
     kept = sum(each.size for each in pinned)
     if kept + needed > quota:
         return NoRoom(
-            f"The weights of {model} need {shown(needed)}; of the {shown(quota)} that weights may take, {shown(kept)} "
+            f"The weights of {model} need {size}; of the {shown(quota)} that weights may take, {shown(kept)} "
             f"are in use or on their way ({_named(pinned)}): delete what is deployed from one of them, or raise "
             "models_quota_gb."
         )
@@ -73,7 +83,7 @@ def make_room(model: str, needed: int, held: Sequence[Held], quota: int) -> Room
             excess += each.size
     return Room(
         tuple(chosen),
-        f"its weights were used longest ago, and those of {model} ({shown(needed)}) had to fit into the {shown(quota)} "
+        f"its weights were used longest ago, and those of {model} ({size}) had to fit into the {shown(quota)} "
         "of models_quota_gb",
     )
 

@@ -15,6 +15,7 @@ from roost.domain.hardware import Node, Placement
 from roost.domain.lifecycle import DesiredState, State
 from roost.domain.model import FetchState
 from roost.domain.replica import Failure, Replica, ReplicaState, RuntimeState
+from roost.policy import eviction
 from roost.policy.backoff import delay
 from roost.policy.facts import Facts, Note, Plan, PlanSettings, ReplicaFacts, Stop
 from roost.policy.placement import NoRoom, place
@@ -277,7 +278,8 @@ def _weights(draft: Draft, *, restarted: bool) -> bool:
             draft.fetch, draft.next_attempt_at = True, None
         elif draft.next_attempt_at is None:
             message = fetch.error or "The weights could not be fetched."
-            failure = Failure(fetch.error_code or "model_unavailable", message, retryable=fetch.retryable)
+            hint = eviction.HINT if fetch.error_code == eviction.EXCEEDED else None
+            failure = Failure(fetch.error_code or "model_unavailable", message, hint, fetch.retryable)
             draft.fail(failure)
             draft.wakes.append(timedelta(0))
             draft.notes.append(Note("model.fetch_failed", failure.message, None, {"code": failure.code}))

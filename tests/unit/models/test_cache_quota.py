@@ -23,6 +23,7 @@ from roost.testing.memory_source import MemorySource
 
 T = TypeVar("T")
 SIZE = 10_000
+MB = 10**6
 NAMES = ("a", "b", "c", "d")
 CONTENTS = {name: noise(SIZE, seed) for seed, name in enumerate(NAMES)}
 A, B, C, D = (model_of(Source("memory", name, size_bytes=SIZE), f"acme/{name}") for name in NAMES)
@@ -141,7 +142,7 @@ async def test_weights_larger_than_the_quota_evict_nothing(shelf: Shelf) -> None
 
     for size in (30_000, None):
         fetch = await shelf.fetch(model_of(Source("memory", "big", size_bytes=size), f"acme/big{size}"))
-        assert fetch.error_code == "quota_exceeded"
+        assert (fetch.error_code, fetch.retryable) == ("quota_exceeded", False)
         assert "raise models_quota_gb" in (fetch.error or "")
 
     assert shelf.states() == "ab"
@@ -179,6 +180,72 @@ async def test_a_size_that_nobody_knows_makes_room_while_it_comes(shelf: Shelf, 
 
     assert shelf.states() == "b"
     assert shelf.blobs() == 2 * SIZE
+
+
+class Growing:
+    """Room for 10 MB, weights of 6 MB, and two downloads of 8 MB whose size nobody tells; both pause half-way."""
+
+    def __init__(self, shelf: Shelf, server: WeightsServer) -> None:
+        shelf.cache = ModelCache(
+            shelf.root,
+            lambda kind: MemorySource({"six": noise(6 * MB)}, step=MB) if kind == "memory" else sources.source(kind),
+            retry_delays_s=(),
+            quota=Quota(10 * MB, shelf._in_use, shelf._evicted),
+            now=shelf._now,
+        )
+        self.shelf, self.server = shelf, server
+        server.documents["/1"] = Document(noise(8 * MB, 1), lengthless=True, hold_at=4 * MB)
+        server.documents["/2"] = Document(noise(8 * MB, 2), lengthless=True, hold_at=4 * MB)
+        self.first, self.second = (model_of(Source("http", server.url(f"/{n}")), f"acme/{n}") for n in (1, 2))
+
+    async def fetch(self) -> tuple[Fetch, Fetch]:
+        """Both, the second from the moment on at which the first is half-way."""
+        await self.shelf.ready(model_of(Source("memory", "six", size_bytes=6 * MB), "acme/six"))
+        older = asyncio.create_task(self.shelf.fetch(self.first))
+        assert await asyncio.to_thread(self.server.documents["/1"].held.wait, 20)
+        younger = asyncio.create_task(self.shelf.fetch(self.second))
+        assert await asyncio.to_thread(self.server.documents["/2"].asked.wait, 20)
+        self.server.documents["/1"].release.set()
+        first = await older
+        self.server.documents["/2"].release.set()
+        return first, await younger
+
+
+async def test_of_downloads_whose_size_nobody_knows_the_younger_waits(shelf: Shelf, server: WeightsServer) -> None:
+    growing = Growing(shelf, server)
+    await growing.shelf.cache.start()
+
+    older, younger = await growing.fetch()
+
+    assert (older.state, younger.state) == (FetchState.READY, FetchState.READY), (older.error, younger.error)
+    assert [model for model, _ in shelf.events] == ["acme/six", "acme/1"]
+    assert shelf.blobs() == 8 * MB
+
+
+async def test_a_younger_one_for_which_there_is_no_room_fails_alone(shelf: Shelf, server: WeightsServer) -> None:
+    growing = Growing(shelf, server)
+    await growing.shelf.cache.start()
+    shelf.in_use = {"acme/1"}
+
+    older, younger = await growing.fetch()
+
+    assert (older.state, younger.error_code, younger.retryable) == (FetchState.READY, "quota_exceeded", True)
+    assert "at least" in (younger.error or "")
+    assert [model for model, _ in shelf.events] == ["acme/six"]
+    assert shelf.blobs() == 8 * MB
+
+
+async def test_a_declared_size_waits_for_no_turn(shelf: Shelf, server: WeightsServer) -> None:
+    server.documents["/1"] = Document(CONTENTS["a"], lengthless=True, hold_at=5_000)
+    server.documents["/2"] = Document(CONTENTS["b"], lengthless=True)
+    held_up = asyncio.create_task(shelf.fetch(model_of(Source("http", server.url("/1")), "acme/1")))
+    assert await asyncio.to_thread(server.documents["/1"].held.wait, 20)
+
+    await shelf.ready(model_of(Source("http", server.url("/2"), size_bytes=SIZE), "acme/2"))
+
+    assert not held_up.done()
+    server.documents["/1"].release.set()
+    assert (await held_up).state is FetchState.READY
 
 
 async def test_weights_that_turn_out_too_large_leave_nothing_behind(shelf: Shelf, server: WeightsServer) -> None:

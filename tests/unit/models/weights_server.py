@@ -17,7 +17,7 @@ TIMEOUT_S = 20.0
 class Document:
     """What a path answers. ``cuts`` are numbers of body bytes after which the next responses are cut off; ``statuses``
     are answered first, one per request, with ``extra_headers``; ``hold_at`` makes the next body pause there until
-    ``release`` is set."""
+    ``release`` is set. ``asked`` is set by the first request."""
 
     content: bytes
     content_type: str = "application/octet-stream"
@@ -29,6 +29,7 @@ class Document:
     statuses: list[int] = field(default_factory=list)
     extra_headers: dict[str, str] = field(default_factory=dict)
     range_shift: int = 0
+    asked: threading.Event = field(default_factory=threading.Event)
     hold_at: int | None = None
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -90,6 +91,7 @@ class WeightsServer:
         document = self.documents.get(request.path)
         if document is None:
             return _short(request, 404)
+        document.asked.set()
         if document.statuses:
             return _short(request, document.statuses.pop(0), document.extra_headers)
         start = _start(document, headers)

@@ -18,6 +18,9 @@ def held(name: str, size: int, used_at: float, in_use: bool = False) -> Held:
 OLD, MIDDLE, NEW = held("old", 3 * GB, 1), held("middle", 3 * GB, 2), held("new", 3 * GB, 3)
 
 
+PINNED = held("pinned", 3 * GB, 1, in_use=True)
+
+
 def evicted(needed: int, held: list[Held], quota: int = 10 * GB) -> list[str]:
     answer = make_room("acme/next", needed, held, quota)
     assert isinstance(answer, Room), answer
@@ -48,6 +51,20 @@ def test_weights_beyond_the_quota_name_the_setting_and_evict_nothing() -> None:
     assert isinstance(answer, NoRoom)
     assert "acme/next need 11 GB" in answer.reason
     assert "10 GB: raise models_quota_gb" in answer.reason
+
+
+def test_what_is_beyond_the_quota_never_fits_and_what_is_crowded_out_may() -> None:
+    never, now = make_room("acme/next", 11 * GB, [], 10 * GB), make_room("acme/next", 9 * GB, [PINNED], 10 * GB)
+    assert isinstance(never, NoRoom)
+    assert isinstance(now, NoRoom)
+    assert (never.ever, now.ever) == (False, True)
+
+
+@pytest.mark.parametrize("needed", [11 * GB, 9 * GB, 8 * GB])
+def test_a_size_that_is_not_the_last_word_is_called_at_least(needed: int) -> None:
+    held = [PINNED] if needed > 8 * GB else [OLD]
+    assert f"at least {shown(needed)}" in make_room("acme/next", needed, held, 10 * GB, at_least=True).reason
+    assert "at least" not in make_room("acme/next", needed, held, 10 * GB).reason
 
 
 def test_a_quota_full_of_weights_in_use_names_them() -> None:

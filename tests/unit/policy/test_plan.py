@@ -139,6 +139,15 @@ def test_a_fetch_that_failed_for_good_is_an_error_with_its_code() -> None:
     assert decide(facts(replace(endpoint(), status=decision.status), fetch=fetch)).empty(decision.status)
 
 
+def test_weights_beyond_the_quota_are_an_error_at_once_that_names_the_setting() -> None:
+    fetch = Fetch("m", FetchState.FAILED, error_code="quota_exceeded", error="Too large.", retryable=False)
+    decision = decide(facts(endpoint(State.STARTING), fetch=fetch))
+    assert decision.status.state is State.ERROR
+    assert code(decision) == "quota_exceeded"
+    assert decision.status.reason is not None
+    assert "models_quota_gb" in (decision.status.reason.hint or "")
+
+
 def test_a_fetch_that_failed_may_be_tried_again_and_gives_up_in_the_end() -> None:
     failed = Fetch("m", FetchState.FAILED, error_code="source_unreachable", error="No route.")
     it, now, fetches = endpoint(State.STARTING), NOW, 0
