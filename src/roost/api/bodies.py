@@ -22,13 +22,32 @@ MAX_DEPTH = 64
 
 _EXPECTED: Mapping[str, str] = {
     "string_type": "must be a string",
+    "string_pattern_mismatch": "has a form that is not accepted here",
     "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be an array",
     "dict_type": "must be an object",
     "extra_forbidden": "is no field of this request",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must not have fewer items than {min_length}",
+    "too_long": "must not have more items than {max_length}",
 }
+"""What is said of a field by the kind of its fault, whose context fills the braces."""
 
 
 async def json_object(request: Request, limit: int) -> dict[str, Any]:
@@ -59,17 +78,21 @@ def parsed(kind: type[B], value: Mapping[str, Any]) -> B:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])[:200]
-        raise BadRequest(f"{field} {_complaint(first['type'], first['msg'])}.", param=field) from error
+        raise BadRequest(f"{field} {complaint(first)}.", param=field) from error
 
 
-def _complaint(kind: str, message: str) -> str:
+def complaint(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a field, as the rest of a sentence; ``fault`` is one of pydantic's errors."""
+    kind, message = fault["type"], fault["msg"]
     if kind == "missing":
         return "is required"
     if kind.startswith(("datetime", "timezone")):
         return "must be a time in RFC 3339 with a time zone"
-    return _EXPECTED.get(kind, f"is not accepted: {message}")
+    if kind in _EXPECTED:
+        return _EXPECTED[kind].format_map(fault.get("ctx", {}))
+    return f"is not accepted: {message.removeprefix('Value error, ').rstrip('.')}"
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
 from roost.api.answers import failure, refusal
+from roost.api.bodies import complaint
 from roost.domain.errors import BadRequest, RoostError
 from roost.web.errors import status_of
 
@@ -39,8 +40,7 @@ async def _expected(request: Request, error: Exception) -> Response:
 async def _query(request: Request, error: Exception) -> Response:
     first = cast(RequestValidationError, error).errors()[0]
     field = str(first["loc"][-1])
-    kinds = {"int_parsing": "must be an integer", "bool_parsing": "must be true or false", "missing": "is required"}
-    return failure(BadRequest(f"{field} {kinds.get(first['type'], 'is not accepted')}.", param=field))
+    return failure(BadRequest(f"{field} {complaint(first)}.", param=field))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field, field_validator
 from tests.unit.api.front import CREATE, app_of, check_failure, client_of
 from tests.unit.services.office import Office
 
@@ -17,6 +18,7 @@ from roost.api.bodies import MAX_DEPTH, parsed
 from roost.config import Settings
 from roost.domain.errors import BadRequest
 from roost.schemas import EndpointCreate
+from roost.schemas.base import Body
 
 LIMIT = 2000
 
@@ -118,6 +120,50 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
+
+
+class Sample(Body):
+    """A body with a field of each kind of limit."""
+
+    text: str = Field(default="abc", min_length=3, max_length=5)
+    count: int = Field(default=1, ge=1, le=9)
+    rate: float = Field(default=1.0, gt=0)
+    kind: Literal["a", "b"] = "a"
+    many: list[int] = Field(default=[1], min_length=1)
+
+    @field_validator("text")
+    @classmethod
+    def _no_boss(cls, value: str) -> str:
+        if value == "boss":
+            raise ValueError("this name is taken.")
+        return value
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"text": "a"}, "text must have at least 3 characters."),
+        ({"text": "a" * 6}, "text must have at most 5 characters."),
+        ({"text": "boss"}, "text is not accepted: this name is taken."),
+        ({"count": 0}, "count must be at least 1."),
+        ({"count": 10}, "count must be at most 9."),
+        ({"count": "x"}, "count must be an integer."),
+        ({"rate": 0.0}, "rate must be greater than 0.0."),
+        ({"kind": "c"}, "kind must be 'a' or 'b'."),
+        ({"many": []}, "many must not have fewer items than 1."),
+        ({"many": {}}, "many must be an array."),
+    ],
+)
+def test_a_fault_is_told_in_plain_words(value: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parsed(Sample, value)
+    assert caught.value.message == told
+
+
+async def test_a_fault_of_the_query_is_told_in_the_same_words(http: httpx.AsyncClient) -> None:
+    for name, told in (("limit", "must be an integer"), ("order", "must be 'asc' or 'desc'")):
+        error = check_failure(await http.get("/events", params={name: "x"}), 400)
+        assert error["message"] == f"{name} {told}."
 
 
 @given(st.dictionaries(st.sampled_from([*EndpointCreate.model_fields, "other"]), json_values))
