@@ -32,6 +32,7 @@ _MISSING = re.compile(
 )
 _NAMED = re.compile(r"Expected '(\w+)' to be |\"(\w+)\" (?:elements )?must ")
 """How llama.cpp names the parameter at fault."""
+_PROMPT_TOO_LONG = re.compile(r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)")
 _TOO_LONG = ("exceed_context_size_error", "is too large to process")
 
 
@@ -220,6 +221,7 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
         status, word = 400, "bad_value"
     if kind in _TOO_LONG or text.find(_TOO_LONG[1]) >= 0:
         word = "context_length_exceeded"
+        text = _PROMPT_TOO_LONG.sub(_too_long, text.partition(", try increasing it")[0])
     if status in (404, 405, 422, 501):
         # The deployment exists: the engine lacks what was asked of it.
         status = 400
@@ -228,6 +230,13 @@ def _refusal(status: int, error: dict[str, Any], retry_after: float | None) -> R
     field = field or _NAMED.match(text)
     param = _text(error.get("param")) or (field[field.lastindex or 0] if field is not None else None)
     return Refusal(status, text, word, param=param, retry_after=retry_after)
+
+
+def _too_long(found: re.Match[str]) -> str:
+    return (
+        f"The prompt has {found[1]} tokens and the deployment takes {found[2]}: shorten it, or deploy with a larger "
+        "context_length."
+    )
 
 
 def _text(value: Any) -> str | None:
