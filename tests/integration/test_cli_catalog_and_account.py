@@ -83,6 +83,13 @@ def test_pulling_an_unknown_model_is_not_found(bench: Bench) -> None:
     assert "GET /v1" not in result.stderr
 
 
+def test_a_failed_pull_says_to_pull_again(bench: Bench) -> None:
+    model = bench.json("models", "retrieve", MODEL)
+    failed = {"state": "failed", "error": "No network. Check it, then start again."}
+    bench.transport.failures.append(httpx.Response(200, json={**model, "download": failed}))
+    assert bench.run("models", "pull", MODEL).stderr.endswith("No network. Check it, then pull again.\n")
+
+
 def test_a_pull_that_fails_before_the_first_byte_says_only_why(bench: Bench) -> None:
     (model,) = bench.json("models", "list")["data"]
     for download in ({"state": "fetching"}, {"state": "failed", "error": "It failed: not_found."}):

@@ -420,14 +420,14 @@ def test_without_hardware_the_choices_are_shown(bench: Bench) -> None:
 def test_unknown_hardware_shows_the_choices_too(bench: Bench) -> None:
     result = bench.run("endpoints", "create", "--model", MODEL, "--hardware", "9x_gpu")
     assert result.exit_code == 1
-    assert "Invalid hardware provided" in result.stderr
+    assert "Invalid hardware provided: there is no '9x_gpu' here." in result.stderr
     assert "hardware API" not in result.stderr
     assert any(line.startswith("  1x_cpu") for line in result.stderr.splitlines())
 
 
 def test_the_servers_refusals_are_one_sentence_and_an_exit_code(bench: Bench) -> None:
     cases: list[tuple[Callable[[], object], int, str]] = [
-        (lambda: bench.run("endpoints", "retrieve", "endpoint-none"), 3, "not found"),
+        (lambda: bench.run("endpoints", "retrieve", "endpoint-none"), 3, "found. `roost endpoints list` shows"),
         (lambda: bench.run("endpoints", "create", "--model", "no/such", "--hardware", "1x_cpu"), 3, "no/such"),
         (lambda: bench.run("endpoints", "list", key=9), 4, "authentication"),
         (lambda: bench.run("endpoints", "hardware", key=3), 4, "permission"),

@@ -65,7 +65,8 @@ def explain(error: CommandFailed | Interrupted | ClientError | RoostError) -> Re
     if isinstance(error, ApiError):
         wanted = error.request_id is not None and error.status >= 500 and error.request_id not in error.message
         about = f" (request {error.request_id})" if wanted else ""
-        return Report(f"Error: {in_commands(error.message)}{about}", code_of_status(error.status))
+        look = " `roost endpoints list` shows what there is." if error.code == "endpoint_not_found" else ""
+        return Report(f"Error: {in_commands(error.message)}{look}{about}", code_of_status(error.status))
     code = ExitCode.ERROR
     if isinstance(error, ConnectionFailed | ServerUnreachable | NoServerKnown):
         code = ExitCode.UNREACHABLE

@@ -32,6 +32,16 @@ class RoostGroup(TyperGroup):
 
     lazy: ClassVar[Mapping[str, LazyCommand]] = {}
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Say of an option that commands have where it belongs."""
+        for arg in args:
+            if not arg.startswith("-"):
+                break
+            name = arg.partition("=")[0]
+            if name in spelling.OF_COMMANDS:
+                ctx.fail(f"{name} stands after the command: `roost COMMAND … {name}`.")
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """All names: the lazy ones first, since they are what a new user needs first."""
         return [*self.lazy, *super().list_commands(ctx)]

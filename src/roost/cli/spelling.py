@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 COMMANDS: Mapping[str, str] = {"ls": "list", "get": "retrieve", "-c": "create", "-d": "delete"}
 """Short forms of the commands of ``roost endpoints``."""
 
+OF_COMMANDS = frozenset({"--base-url", "--api-key", "--home", "--json", "--no-json", "--debug", "--project"})
+"""Options of every command and not of ``roost`` itself."""
+
 
 def as_argument(arguments: Sequence[str], option: str) -> list[str]:
     """``arguments`` with the value of ``option`` as a positional argument: ``--endpoint-id X`` becomes ``X``.

@@ -57,7 +57,7 @@ class HardwareService:
         nodes = await self.capacity()
         offered = configurations(nodes, self.prices)
         if hardware_id not in offered:
-            raise unknown_hardware(list(offered))
+            raise unknown_hardware(hardware_id, list(offered))
         if zone is not None and zone not in zones_of(nodes):
             known = ", ".join(zones_of(nodes)) or "none at present"
             raise BadRequest(
@@ -107,11 +107,12 @@ def zones_of(nodes: Sequence[Node]) -> list[str]:
     return sorted({node.zone for node in nodes})
 
 
-def unknown_hardware(known: Sequence[str]) -> BadRequest:
+def unknown_hardware(asked: str, known: Sequence[str]) -> BadRequest:
     """No such configuration. The two phrases make classic clients print the hardware table."""
     listed = ", ".join(known) or "none at present"
     return BadRequest(
-        f"Invalid hardware provided. Please check the hardware API for what can be had: {listed}.",
+        f"Invalid hardware provided: there is no {asked[:100]!r} here. Please check the hardware API for what can be "
+        f"had: {listed}.",
         param="hardware",
         code="unknown_hardware",
     )

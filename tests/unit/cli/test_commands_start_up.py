@@ -210,6 +210,14 @@ def test_each_failure_has_its_code(error: CommandFailed | Interrupted | ApiError
     assert (report.code, report.text) == (code, text)
 
 
+@pytest.mark.parametrize("option", ["--api-key", "--json", "--base-url=http://h/v1"])
+def test_an_option_of_the_commands_before_the_command_is_told_its_place(option: str) -> None:
+    result = CliRunner().invoke(app, [option, "endpoints", "list"], prog_name="roost")
+    assert result.exit_code == 2
+    name = option.partition("=")[0]
+    assert f"Error: {name} stands after the command: `roost COMMAND … {name}`." in result.stderr
+
+
 def test_the_codes_of_statuses() -> None:
     assert {status: int(code_of_status(status)) for status in (400, 401, 403, 404, 409, 429, 500)} == {
         400: 1,

@@ -103,7 +103,7 @@ def pull(session: Session, model: ModelArguments, json: Json = False) -> None:
     """Fetch the weights of models now, and wait for them."""
     answers = _pull(session, list(dict.fromkeys(model)))
     failures = [
-        f"The weights of {answer.value.id} could not be fetched: {answer.value.download.error}"
+        f"The weights of {answer.value.id} could not be fetched: {_pulled_again(answer.value.download.error)}"
         for answer in answers
         if answer.value.download is not None and answer.value.download.state == "failed"
     ]
@@ -244,6 +244,11 @@ def _pull(session: Session, models: list[str]) -> list[Answer[Model]]:
                 answer if _is_over(answer.value) else session.client.send(requests.retrieve_model(answer.value.id))
                 for answer in answers
             ]
+
+
+def _pulled_again(error: str | None) -> str:
+    """The failure of a download for one who pulled: the server speaks to those who started an endpoint."""
+    return (error or "the server gives no reason.").replace("start again", "pull again")
 
 
 def _is_over(model: Model) -> bool:
