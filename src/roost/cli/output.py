@@ -49,7 +49,7 @@ class Output:
     def text(self, text: str) -> None:
         """Print one piece of result: one line into a pipe, at a terminal broken between words and never within one."""
         if self.interactive:
-            for line in _broken(printable(text)):
+            for line in broken(printable(text)):
                 typer.echo(line)
         else:
             self.line(text)
@@ -86,6 +86,14 @@ class Aside(Output):
         """Print one line, beside the result."""
         self.note(text)
 
+    def text(self, text: str) -> None:
+        """Print one piece, beside the result."""
+        if self.shows_progress:
+            for line in broken(printable(text)):
+                self.note(line)
+        else:
+            self.note(text)
+
     def raw(self, text: str) -> None:
         """Print text as it comes, beside the result."""
         sys.stderr.write(printable(text, keep="\n\t"))
@@ -110,12 +118,13 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _broken(text: str) -> list[str]:
+def broken(text: str) -> list[str]:
+    """The line as lines that fit the terminal, broken between words; a blank one stays."""
     from shutil import get_terminal_size
     from textwrap import wrap
 
     width = get_terminal_size().columns
-    return wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def table_width(widths: Mapping[str, int]) -> int:

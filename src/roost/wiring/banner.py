@@ -26,6 +26,8 @@ class Welcome:
     sandbox: bool = False
 
 
+WIDTH = 80
+"""Columns of a usual terminal."""
 SANDBOX = (
     "THIS IS A SANDBOX: its hardware is declared, not there, and every built-in model, whatever its",
     "name, is really SmolLM2-135M on this machine's CPU, at most 6 engines at once.",
@@ -54,11 +56,18 @@ def banner(welcome: Welcome) -> str:
         "",
         "Try next, in another terminal:",
         *([f"  export ROOST_HOME={shlex.quote(str(welcome.home))}"] if welcome.home else []),
-        f"  {welcome.program} endpoints create --model {model} --hardware {hardware} --wait",
+        *_create(welcome.program, model, hardware),
         "",
         "Ctrl-C finishes the requests in flight and stops everything; Ctrl-C again stops at once.",
     ]
     return "\n".join(lines)
+
+
+def _create(program: str, model: str, hardware: str) -> tuple[str, ...]:
+    """The command that deploys a model, on two lines where one would not fit a usual terminal."""
+    first, second = f"  {program} endpoints create --model {model}", f"--hardware {hardware} --wait"
+    whole = f"{first} {second}"
+    return (whole,) if len(whole) <= WIDTH else (f"{first} \\", f"      {second}")
 
 
 def ready_line(welcome: Welcome, *, pid: int, home: Path) -> str:

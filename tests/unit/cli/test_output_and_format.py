@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.cli.format import at, dollars_a_minute, in_bytes, in_minutes
-from roost.cli.output import Output, aligned, fitting, printable, table_width
+from roost.cli.output import Aside, Output, aligned, fitting, printable, table_width
 from roost.cli.watch import ProgressLine
 
 
@@ -96,6 +96,13 @@ def test_text_is_broken_between_words_at_a_terminal_and_not_at_all_into_a_pipe(
     with streams(io.StringIO) as (out, _):
         Output().text(text)
     assert out.getvalue() == f"{text}\n"
+
+
+def test_beside_a_result_for_programs_text_goes_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "12")
+    with streams(Terminal) as (out, err):
+        Aside().text("some more words")
+    assert (out.getvalue(), err.getvalue()) == ("", "some more\n    words\n")
 
 
 def test_an_empty_table_leaves_stdout_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from roost.cli.commands.serve import serve
+from roost.cli.commands.serve import _write, serve
 from roost.cli.commands.stop import stop
 from roost.config import Settings
 from roost.wiring import home, instance
@@ -101,3 +102,19 @@ def test_serve_refuses_wrong_settings_in_one_sentence(tmp_path: Path, arguments:
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {sentence}")
     assert "Traceback" not in result.output
+
+
+def test_the_server_s_lines_are_broken_between_words_at_a_terminal_and_commands_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "  roost endpoints create --model smollm2-135m --hardware 1x_cpu --wait"
+    text = f"\n{command}\n\nCtrl-C finishes the requests in flight and stops everything."
+    ours, theirs = pty.openpty()
+    try:
+        _write(theirs, text)
+        lines = os.read(ours, 4096).decode().split("\r\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert lines == ["", command, "", "Ctrl-C finishes the requests in flight", "    and stops everything.", ""]

@@ -37,7 +37,9 @@ def test_a_sandbox_says_what_is_not_real() -> None:
     text = banner(replace(WELCOME, sandbox=True, home=Path("/a b/sandbox")))
     assert "THIS IS A SANDBOX" in text
     assert "really SmolLM2-135M on this machine's CPU, at most 6 engines at once" in text
-    assert "--model meta-llama/Llama-3.3-70B-Instruct-Turbo --hardware 4x_nvidia_h100_80gb_sxm" in text
+    assert "--model meta-llama/Llama-3.3-70B-Instruct-Turbo \\\n      --hardware 4x_nvidia_h100_80gb_sxm --wait" in text
+    commands = [line for line in text.splitlines() if " --" in line]
+    assert max(map(len, commands)) <= 80
     assert "\n  export ROOST_HOME='/a b/sandbox'\n" in text
     assert "export" not in banner(replace(WELCOME, sandbox=True))
     assert "sandbox" not in banner(WELCOME).lower()

@@ -71,7 +71,7 @@ def next_steps() -> tuple[str, ...]:
     return (
         "",
         "Try next:",
-        f"  {roost} serve              a server of your own, at http://127.0.0.1:8080; then, in another terminal:",
+        f"  {roost} serve              a server of your own; then, in another terminal:",
         f"  {roost} endpoints create --model {MODEL} --hardware 1x_cpu --wait",
         f'  {roost} chat <the endpoint\'s id> "Hello"',
         f"  {roost} endpoints --help   list, update, stop, start, delete",
@@ -94,7 +94,7 @@ class Demo:
         from roost.client.errors import ClientError
         from roost.client.sync import Roost
 
-        self.out.line(f"A server in {self.home}, one endpoint of {MODEL}, two questions.")
+        self.out.text(f"A server in {self.home}, one endpoint of {MODEL}, two questions.")
         self._share_weights()
         self.out.line("")
         server = self._spawn()
@@ -116,7 +116,7 @@ class Demo:
 
     def tell(self, text: str) -> None:
         """A line with the seconds since the beginning."""
-        self.out.line(f"{time.monotonic() - self.began:6.1f} s  {text}")
+        self.out.text(f"{time.monotonic() - self.began:6.1f} s  {text}")
 
     def log_lines(self) -> tuple[str, ...]:
         """The end of the server's logs."""
@@ -140,7 +140,7 @@ class Demo:
             self.out.note(f"{cache} cannot be used ({error.strerror}): the weights are downloaded for this run only.")
         else:
             (self.home / "models").symlink_to(cache)
-            self.out.line(f"The weights are kept in {cache}, for the next demo.")
+            self.out.text(f"The weights are kept in {cache}, for the next demo.")
 
     def _spawn(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "roost", "serve", "--home", str(self.home), "--port", str(self.port)]

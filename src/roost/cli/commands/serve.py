@@ -83,7 +83,13 @@ def _say(text: str) -> None:
 
 
 def _write(handle: int, text: str) -> None:
+    from roost.cli.output import broken
+
     try:
+        if os.isatty(handle):
+            # Commands, which are copied, stay whole.
+            lines = text.split("\n")
+            text = "\n".join(part for line in lines for part in ([line] if " --" in line else broken(line)))
         os.write(handle, f"{text}\n".encode())
     except OSError:
         # The terminal or the pipe is gone: nobody is left to tell, and the server must end in order all the same.
