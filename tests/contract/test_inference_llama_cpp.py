@@ -196,6 +196,28 @@ async def test_a_tool_that_is_demanded_is_called(served: Served) -> None:
     assert refused["error"]["param"] == "tool_choice"
 
 
+async def test_a_demanded_tool_keeps_to_its_own_definitions(served: Served) -> None:
+    kinds: dict[str, Any] = {"red": {"const": "red"}, "blue": {"const": "blue"}}
+    tools = [
+        {"type": "function", "function": {"name": f"paint_{name}", "parameters": {
+            "type": "object", "required": ["colour", "again", "parts"], "$defs": {"Colour": kind},
+            "properties": {
+                "colour": {"$ref": "#/$defs/Colour"},
+                "again": {"$ref": "#/properties/colour"},
+                "parts": {"type": "array", "items": {"$ref": "#"}, "maxItems": 0},
+            }}}}
+        for name, kind in kinds.items()
+    ]  # fmt: skip
+    painted = set()
+    for choice in ("required", *({"type": "function", "function": {"name": f"paint_{name}"}} for name in kinds)):
+        answer = await served.ask(tools=tools, tool_choice=choice, max_tokens=80)
+        (call,) = answer["choices"][0]["message"]["tool_calls"]
+        name = call["function"]["name"].removeprefix("paint_")
+        assert json.loads(call["function"]["arguments"]) == {"colour": name, "again": name, "parts": []}
+        painted.add(name)
+    assert painted == set(kinds)
+
+
 @pytest.mark.parametrize(
     "response_format",
     [
