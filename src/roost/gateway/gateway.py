@@ -75,6 +75,7 @@ class Gateway:
         self.link: ControlLink | None = None
         self.confirmed_at: float | None = None
         """When (epoch seconds) the control plane last confirmed the table; None before there is one."""
+        self.began_at = wall()
         self.draining = False
         self.shutting_down = False
         """Whether the table says that the server is shutting down."""

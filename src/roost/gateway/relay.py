@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 MAX_WAITING = 256 * 1024
 """Bytes of a request's body that wait for the control plane before reading from the client stops."""
 RETRY_AFTER_S = 0.25
-UNREACHABLE = Refusal(
-    503, "The control plane is restarting. Try again in a moment.", "control_plane_restarting", retry_after=1
-)
+RETRY_AFTER_STEPS_S = (1, 2, 5, 10, 30)
+"""What ``retry-after`` says while the control plane is away, the last at most: its longest pause between two starts."""
 _LOST = Refusal(
     502, "The control plane is restarting: it went away before it answered.", "control_plane_lost", retry_after=1
 )
@@ -37,6 +36,14 @@ _OWN_HEADERS = frozenset(
     b"connection keep-alive proxy-connection upgrade te trailer transfer-encoding content-length expect x-request-id "
     b"http2-settings".split()
 ) | {_DELIVERY}
+
+
+def unreachable(away_s: float) -> Refusal:
+    """The refusal while the control plane has been away for ``away_s`` seconds: as long again, in steps. One that
+    crashes again and again is started after longer and longer pauses."""
+    retry_after = max(step for step in RETRY_AFTER_STEPS_S if step <= max(away_s, RETRY_AFTER_STEPS_S[0]))
+    message = "The control plane is restarting. Try again in a moment."
+    return Refusal(503, message, "control_plane_restarting", retry_after=retry_after)
 
 
 class Relay:
@@ -98,7 +105,10 @@ class Relay:
                 if self._done:
                     return
                 if self._tries > 1 or not self._repeatable():
-                    self._refuse(UNREACHABLE)
+                    gateway = self._gateway
+                    # A table on disk may be of yesterday's server; today's control plane is only just starting.
+                    last_word = max(gateway.began_at, gateway.confirmed_at or 0.0)
+                    self._refuse(unreachable(gateway.wall() - last_word))
                     return
             await asyncio.sleep(RETRY_AFTER_S)
         self._task = None

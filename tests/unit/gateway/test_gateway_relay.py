@@ -9,6 +9,7 @@ import pytest
 from tests.unit.gateway.fakes import LAST, Peer, Seen, World, chunked, page, silent, whole
 
 from roost.gateway import counters
+from roost.gateway.relay import unreachable
 
 HEAD = b"Host: h\r\nAuthorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nConnection: keep-alive, x\r\n"
 
@@ -73,6 +74,25 @@ async def test_an_unreachable_control_plane(world: World) -> None:
         assert answer.error["type"] == "overloaded_error"
     await world.control.start()
     assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("away_s", "told"),
+    [(-5, 1), (0, 1), (1.9, 1), (2, 2), (4.9, 2), (5, 5), (9.9, 5), (10, 10), (29, 10), (30, 30), (86400, 30)],
+)
+def test_a_control_plane_that_stays_away_is_to_be_asked_after_longer_pauses(away_s: float, told: int) -> None:
+    assert unreachable(away_s).headers() == b"retry-after: %d\r\n" % told
+
+
+async def test_how_long_the_control_plane_has_been_away_is_told_by_its_last_word_to_this_gateway(world: World) -> None:
+    await world.control.stop()
+    client = await world.connect()
+    cases = ((7200, 0, "1"), (7200, 12, "10"), (7200, 3600, "30"), (0, 3600, "1"), (6, None, "5"))
+    for began_s, confirmed_s, told in cases:
+        world.gateway.began_at = world.gateway.wall() - began_s
+        world.gateway.confirmed_at = None if confirmed_s is None else world.gateway.wall() - confirmed_s
+        answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert (answer.status, answer.headers["retry-after"]) == (503, told)
 
 
 async def test_only_harmless_requests_are_repeated(world: World) -> None:
