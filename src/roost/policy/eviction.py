@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 EXCEEDED = "quota_exceeded"
-HINT = (
-    "Raise models_quota_gb and restart the server, or delete what is deployed from other weights; then start the "
-    "endpoint again."
+HINT_CROWDED = "Delete what is deployed from other weights, or raise models_quota_gb and restart the server."
+HINT_TOO_LARGE = (
+    "Raise models_quota_gb and restart the server, or choose smaller weights; then start the endpoint again."
 )
 SHOWN = 5
 """Models that a refusal names at most."""

@@ -278,7 +278,9 @@ def _weights(draft: Draft, *, restarted: bool) -> bool:
             draft.fetch, draft.next_attempt_at = True, None
         elif draft.next_attempt_at is None:
             message = fetch.error or "The weights could not be fetched."
-            hint = eviction.HINT if fetch.error_code == eviction.EXCEEDED else None
+            hint = None
+            if fetch.error_code == eviction.EXCEEDED:
+                hint = eviction.HINT_CROWDED if fetch.retryable else eviction.HINT_TOO_LARGE
             failure = Failure(fetch.error_code or "model_unavailable", message, hint, fetch.retryable)
             draft.fail(failure)
             draft.wakes.append(timedelta(0))

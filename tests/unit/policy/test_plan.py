@@ -145,7 +145,10 @@ def test_weights_beyond_the_quota_are_an_error_at_once_that_names_the_setting() 
     assert decision.status.state is State.ERROR
     assert code(decision) == "quota_exceeded"
     assert decision.status.reason is not None
-    assert "models_quota_gb" in (decision.status.reason.hint or "")
+    assert "Raise models_quota_gb" in (decision.status.reason.hint or "")
+    crowded = decide(facts(endpoint(State.STARTING), fetch=replace(fetch, retryable=True)))
+    assert crowded.status.reason is not None
+    assert (crowded.status.state, "Delete" in (crowded.status.reason.hint or "")) == (State.STARTING, True)
 
 
 def test_a_fetch_that_failed_may_be_tried_again_and_gives_up_in_the_end() -> None:
