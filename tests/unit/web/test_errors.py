@@ -26,6 +26,7 @@ def all_kinds(kind: type[errors.RoostError] = errors.RoostError) -> list[type[er
         (errors.Conflict("x"), 409, "conflict_error"),
         (errors.VersionConflict("x"), 409, "conflict_error"),
         (errors.PayloadTooLarge("x"), 413, "request_error"),
+        (errors.TooManyRequests("x"), 429, "rate_limit_error"),
         (errors.NotReady("x"), 503, "overloaded_error"),
         (errors.LaunchRefused("x"), 500, "server_error"),
         (errors.RoostError("x"), 500, "server_error"),
