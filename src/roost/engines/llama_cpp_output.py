@@ -2,7 +2,8 @@
 
 Used by the llama.cpp engine. A malformed request's text ends an error's message, and a grammar that cannot be read is
 printed as it is, line by line, so that a client could write lines of its own. Kept are therefore only beginnings whose
-every word is llama.cpp's; a pattern must never match text that a request may choose.
+every word is llama.cpp's; a pattern must never match text that a request may choose, beyond the name of a file or a
+function in the last words of a crash.
 """
 
 from __future__ import annotations
