@@ -87,6 +87,7 @@ async def serving(folder: Path, **changes: Any) -> AsyncIterator[Served]:
         process = await stack.enter_async_context(running_engine(spec, folder / "e.sock"))
         world = await stack.enter_async_context(fakes.world(folder))
         traits = traits_of(model)
+        assert traits is not None
         world.route(
             RouteReplica("replica-1", process.address), engine=traits.engine, dialect=traits.dialect, type=traits.type,
             cancels_non_stream=traits.cancels_non_stream, context_length=traits.context_length,
