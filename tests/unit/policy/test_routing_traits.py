@@ -12,7 +12,8 @@ from roost.policy.routing import EngineTraits, route_endpoints
 from roost.testing.builders import make_endpoint, make_model
 
 
-def route(traits: EngineTraits, *, disabled: bool = False) -> RouteEndpoint:
+def route(traits: EngineTraits | None, *, disabled: bool = False) -> RouteEndpoint:
+    assert traits is not None
     endpoint = make_endpoint()
     endpoint = replace(endpoint, spec=replace(endpoint.spec, disable_speculative_decoding=disabled))
     (found,) = route_endpoints([endpoint], [], {endpoint.id: traits})
