@@ -108,8 +108,7 @@ def test_unhealthy_nodes_get_nothing_but_may_recover() -> None:
     assert isinstance(refused, NoRoom)
     assert refused.code == "no_capacity"
     assert refused.reason == (
-        "No hardware is free for 4x_cpu: node sick does not answer; "
-        "node small: CPU threads: 4 wanted, 2 free."
+        "No hardware is free for 4x_cpu: node sick does not answer; node small: CPU threads: 4 wanted, 2 free."
     )
 
 
