@@ -59,8 +59,8 @@ class TurnNeeded(ModelUnavailable):
 
     code = EXCEEDED
 
-    def __init__(self) -> None:
-        super().__init__("Another download of unknown size is under way, and has to end first.")
+    def __init__(self, message: str = "Another download of unknown size is under way, and has to end first.") -> None:
+        super().__init__(message)
 
 
 class NeverFits(ModelUnavailable):
