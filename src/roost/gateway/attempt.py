@@ -1,0 +1,250 @@
+"""One try of a request on one replica: connect, send, take the answer's bytes and pass them on.
+
+Created by ``exchange`` for each try; the consumer of the upstream connection. It must never decide what happens when it
+is lost: that is the exchange's, which knows of the other tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from roost.config import secret
+from roost.gateway.answers import Refusal, connection_line, error_frame
+from roost.gateway.books import ReplicaBook
+from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
+from roost.gateway.request import CHAT, COMPLETIONS
+from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
+from roost.gateway.upstream import Connection
+
+if TYPE_CHECKING:
+    from roost.gateway.exchange import Exchange
+
+QUIET_S = 15.0
+"""Comments that an engine sends before its first output are kept back for this long, so that a retry stays possible."""
+MAX_JOINED = 16 * 1024
+"""Bodies up to this many bytes are copied behind the head, so that one write sends both."""
+
+_PINGS = re.compile(rb"(?:[0-9A-Fa-f]+\r\n(?::[^\r\n]*(?:\r\n|\n){1,2})+\r\n)+")
+
+
+class Attempt:
+    """A try. ``status`` is the answer's (0 before its head), ``stream`` tells whether its events go on as they come,
+    ``sent_at`` is the loop time at which it was written, ``connection`` what it goes over (None before that)."""
+
+    __slots__ = (
+        "_collected",
+        "_exchange",
+        "_last",
+        "_pending",
+        "_reframed",
+        "_task",
+        "connection",
+        "replica",
+        "sent_at",
+        "status",
+        "stream",
+    )
+
+    def __init__(self, exchange: Exchange, replica: ReplicaBook) -> None:
+        self._exchange = exchange
+        self.replica = replica
+        self.connection: Connection | None = None
+        self.status = 0
+        self.stream = False
+        self.sent_at = 0.0
+        self._pending = self._last = b""
+        self._task: asyncio.Task[None] | None = None
+        self._reframed: Reframed | None = None
+        self._collected: Collected | None = None
+
+    # ---- the way there
+
+    def begin(self) -> None:
+        """Send the request over a kept connection, else over a new one."""
+        connection = self.replica.pool.take()
+        if connection is not None:
+            self._write(connection)
+        else:
+            self.connect()
+
+    def connect(self) -> None:
+        """Send the request over a new connection."""
+        self._task = self._exchange.gateway.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        exchange = self._exchange
+        try:
+            connection = await self.replica.pool.connect()
+        except OSError:
+            self._task = None
+            if not exchange.done:
+                exchange.not_reached(self)
+            return
+        self._task = None
+        if exchange.done:
+            self.replica.pool.put(connection)
+        else:
+            self._write(connection)
+
+    def _write(self, connection: Connection) -> None:
+        exchange = self._exchange
+        self.connection = connection
+        self.sent_at = exchange.gateway.now()
+        payload, request = exchange.payload, exchange.request
+        size = len(payload)
+        start = self.replica.heads[request.kind]
+        name = exchange.book.route.api_key_env
+        if name is not None:
+            start += _authorization(name)
+        if size <= MAX_JOINED:
+            head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (start, request.id, size, payload)
+            connection.send(self, head)
+        else:
+            head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, request.id, size)
+            connection.send(self, head)
+            connection.write(payload)
+        if exchange.front.full:
+            connection.pause_reading()
+
+    def abort(self) -> None:
+        """Give it up: a connection that is at work on it is dropped, which stops the engine."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self.connection is not None:
+            self.connection.abort()
+
+    # ---- the answer: what the upstream connection calls
+
+    def on_head(self, head: ResponseHead) -> bool:
+        """The upstream's head: decide how its body goes on."""
+        exchange = self._exchange
+        request, adapted = exchange.request, exchange.adapted
+        kind = request.kind
+        self.status = status = head.status
+        classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
+        shaped = classic or adapted.shape is not None or adapted.vectors is not None
+        if status >= 300 or adapted.aggregate or (shaped and not adapted.stream):
+            self._collected = Collected(head, adapted, chat=kind is CHAT, classic=classic)
+            return False
+        stream = self.stream = adapted.stream and is_event_stream(head)
+        splice = splice_of(adapted) if stream and shaped else None
+        framed = head.length >= 0 or (head.chunked and not request.http10)
+        if framed and splice is None:
+            self._pending = self._head(head, framed=True)
+            return True
+        if request.http10:
+            request.close = True
+        self._reframed = Reframed(chunked=not request.http10, splice=splice)
+        head_bytes = self._head(head, framed=False)
+        self._pending = head_bytes if request.http10 else head_bytes[:-2] + b"transfer-encoding: chunked\r\n\r\n"
+        return False
+
+    def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
+        exchange = self._exchange
+        request, gateway = exchange.request, exchange.gateway
+        return b"HTTP/1.1%b\r\n%b%bx-request-id: %b\r\n\r\n" % (
+            head.relayed(framed=framed),
+            gateway.marks,
+            b"connection: close\r\n" if request.close else connection_line(gateway.draining, request.http10),
+            request.id,
+        )
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the upstream's body."""
+        exchange = self._exchange
+        if self._collected is not None or self._reframed is not None:
+            self._shape(data)
+            return
+        if self._pending:
+            if self.stream:
+                if self._only_pings(data):
+                    return
+                exchange.first = exchange.gateway.now()
+            data = self._pending + data
+            self._pending = exchange.payload = b""
+        self._last = data
+        exchange.sent += len(data)
+        exchange.front.transport.write(data)
+
+    def _only_pings(self, data: bytes) -> bool:
+        if data[:1].isalnum() and _PINGS.fullmatch(data):
+            return self._exchange.gateway.now() - self.sent_at < QUIET_S
+        return False
+
+    def _shape(self, data: bytes) -> None:
+        exchange = self._exchange
+        try:
+            if self._collected is not None:
+                self._collected.feed(data)
+                return
+            out = self._reframed.feed(data)  # type: ignore[union-attr]
+        except BrokenResponse as error:
+            connection = self.connection
+            if connection is not None:
+                connection.abort()
+            self.on_lost(str(error), stale=False)
+            return
+        if out:
+            if self._pending:
+                exchange.first = exchange.gateway.now()
+                out = self._pending + out
+                self._pending = b""
+            exchange.write(out)
+
+    def on_end(self) -> None:
+        """The upstream's answer is complete."""
+        exchange = self._exchange
+        if self._collected is not None:
+            try:
+                answer = self._collected.answer()
+            except BrokenResponse as error:
+                self.on_lost(str(error), stale=False)
+                return
+            exchange.answered(answer)
+            return
+        rest = self._pending + (self._reframed.end() if self._reframed is not None else b"")
+        if rest:
+            exchange.write(rest)
+        exchange.completed(self.status)
+
+    def on_lost(self, reason: str, *, stale: bool) -> None:
+        """The upstream connection broke."""
+        self._exchange.lost(self, reason, stale=stale)
+
+    def last_words(self, refusal: Refusal) -> bytes | None:
+        """What still goes to a client whose answer has begun and cannot go on: an error frame and the end of the
+        framing; None where the connection can only be cut."""
+        frame = error_frame(refusal)
+        if self.stream and self._reframed is not None:
+            return self._reframed.end(frame)
+        if self.stream and self.connection is not None and self.connection.aligned:
+            if not self._last.endswith((b"\n\n\r\n", b"\n\r\n\r\n")):
+                frame = b"\n\n" + frame
+            return chunk(frame) + LAST_CHUNK
+        return None
+
+    def on_upstream_full(self) -> None:
+        """The whole request is written at once: nothing to hold back."""
+
+    def on_upstream_drained(self) -> None:
+        """See ``on_upstream_full``."""
+
+    # ---- the client's side
+
+    def on_client_full(self) -> None:
+        """The client reads slowly: stop reading from the upstream."""
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def on_client_drained(self) -> None:
+        """The client has caught up."""
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+
+def _authorization(variable: str) -> bytes:
+    key = secret(variable)
+    return b"authorization: Bearer %b\r\n" % key.encode() if key is not None else b""
