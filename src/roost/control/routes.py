@@ -106,4 +106,5 @@ def _traits(engine: Engine, model: Model) -> EngineTraits:
         context_length=model.context_length if capabilities.managed else None,
         dialect=capabilities.dialect,
         speculation_spoils_logprobs=capabilities.speculation_spoils_logprobs,
+        can_continue=capabilities.can_continue,
     )

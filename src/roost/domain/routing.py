@@ -6,13 +6,14 @@ Built by control from the store, sent to gateways as JSON over the internal sock
 Readers ignore fields that they do not know, and gateways of the release before go on while the server is updated. So
 what takes something away from a key must not be one more field of it: a gateway that overlooks it would let the key do
 everything. Keys that may use some endpoints only are in ``limited_keys``; who does not read that field knows no such
-key, and refuses it.
+key, and refuses it. The exception are limits per minute and of concurrency: a gateway that overlooks them lets more of
+what is allowed through, for as long as the update takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 PROTOCOL = 1
@@ -44,7 +45,8 @@ class RouteEndpoint:
     ``retry_after_s`` is the learned or assumed time to readiness in seconds (None: unknown). ``message`` explains a
     state that does not accept. ``type`` is the model's (it decides which paths are served), ``context_length`` its
     tokens of context (None: unknown). ``dialect`` names what the engine wants instead of OpenAI's API (``openai``:
-    nothing). ``logprobs`` False means that the engine's log probabilities must not be shown.
+    nothing). ``logprobs`` False means that the engine's log probabilities must not be shown. ``continues``: the engine
+    can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
     """
 
     id: str
@@ -62,13 +64,15 @@ class RouteEndpoint:
     context_length: int | None = None
     dialect: str = OPENAI
     logprobs: bool = True
+    continues: bool = False
     replicas: tuple[RouteReplica, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RouteKey:
     """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never), ``endpoints`` are the
-    ids of those that it may use (None: all of its owner's)."""
+    ids of those that it may use (None: all of its owner's). The limits are as in ``domain.key.KeyLimits``; ``limited``
+    tells whether there is any, for code that runs with each request."""
 
     digest: str
     id: str
@@ -76,6 +80,18 @@ class RouteKey:
     role: str
     expires_at: float | None = None
     endpoints: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    limited: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look once whether the key has limits."""
+        some = (self.requests_per_minute, self.tokens_per_minute, self.concurrency) != (None, None, None)
+        object.__setattr__(self, "limited", some)
+
+
+_KEY_FIELDS = tuple(entry.name for entry in fields(RouteKey) if entry.init)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +145,12 @@ class RoutingTable:
 
 
 def _known(kind: type, item: Mapping[str, Any]) -> dict[str, Any]:
-    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+    names: tuple[str, ...] = _KEY_FIELDS if kind is RouteKey else kind.__slots__  # type: ignore[attr-defined]
     return {name: item[name] for name in names if name in item}
 
 
 def _key_to_dict(key: RouteKey) -> dict[str, Any]:
-    return {name: getattr(key, name) for name in RouteKey.__slots__}
+    return {name: getattr(key, name) for name in _KEY_FIELDS}
 
 
 def _keys_from_dict(data: Mapping[str, Any]) -> tuple[RouteKey, ...]:

@@ -25,6 +25,7 @@ class EngineTraits:
     context_length: int | None = None
     dialect: str = OPENAI
     speculation_spoils_logprobs: bool = False
+    can_continue: bool = False
 
 
 def route_endpoints(
@@ -63,6 +64,7 @@ def _route(endpoint: Endpoint, replicas: Sequence[Replica], traits: EngineTraits
         context_length=traits.context_length,
         dialect=traits.dialect,
         logprobs=not traits.speculation_spoils_logprobs or endpoint.spec.disable_speculative_decoding,
+        continues=traits.can_continue,
         replicas=tuple(
             RouteReplica(r.id, r.address, r.state is ReplicaState.DRAINING, traits.slots)
             for r in sorted(replicas, key=lambda r: r.id)
@@ -81,6 +83,9 @@ def route_keys(keys: Sequence[ApiKey]) -> tuple[RouteKey, ...]:
             role=key.role.value,
             expires_at=key.expires_at.timestamp() if key.expires_at is not None else None,
             endpoints=key.endpoints,
+            requests_per_minute=key.limits.requests_per_minute,
+            tokens_per_minute=key.limits.tokens_per_minute,
+            concurrency=key.limits.concurrency,
         )
         for key in sorted(keys, key=lambda k: k.id)
         if key.revoked_at is None
