@@ -42,11 +42,14 @@ class RouteEndpoint:
     failed); when it is True and no replica is ready, requests are held. ``served_model`` is the name that the engine
     must be given in the body's ``model`` field, None when the body may pass untouched. ``cancels_non_stream`` False
     means: ask the engine for a stream and aggregate. ``api_key_env`` names the variable with the upstream's own key.
-    ``retry_after_s`` is the learned or assumed time to readiness in seconds (None: unknown). ``message`` explains a
+    ``retry_after_s`` is how long a start takes, in seconds, as learned (None: unknown); ``ready_at`` when the one under
+    way should be done, in seconds since the epoch (None: there is none, or unknown); ``phase`` what it is at (queued,
+    fetching, loading, warming; None: nothing is coming up). ``message`` explains a
     state that does not accept. ``type`` is the model's (it decides which paths are served), ``context_length`` its
     tokens of context (None: unknown). ``dialect`` names what the engine wants instead of OpenAI's API (``openai``:
     nothing). ``logprobs`` False means that the engine's log probabilities must not be shown. ``continues``: the engine
     can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
+    ``health_path`` is what its replicas answer as long as they live (None: that they can be connected to must do).
     """
 
     id: str
@@ -65,13 +68,14 @@ class RouteEndpoint:
     dialect: str = OPENAI
     logprobs: bool = True
     continues: bool = False
+    health_path: str | None = None
     replicas: tuple[RouteReplica, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RouteKey:
     """An API key as a gateway sees it; ``expires_at`` is seconds since the epoch (None: never), ``endpoints`` are the
-    ids of those that it may use (None: all of its owner's). The limits are as in ``domain.key.KeyLimits``; ``limited``
+    ids of those that it may use (None: all of its owner's). The limits are as in ``domain.key.KeyLimits``; ``metered``
     tells whether there is any, for code that runs with each request."""
 
     digest: str
@@ -83,12 +87,12 @@ class RouteKey:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
-    limited: bool = field(init=False, repr=False, compare=False)
+    metered: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look once whether the key has limits."""
         some = (self.requests_per_minute, self.tokens_per_minute, self.concurrency) != (None, None, None)
-        object.__setattr__(self, "limited", some)
+        object.__setattr__(self, "metered", some)
 
 
 _KEY_FIELDS = tuple(entry.name for entry in fields(RouteKey) if entry.init)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 class ReplicaBook:
     """A replica: where it is, its connections, requests in flight here. ``suspect_until`` (loop time) keeps new
-    requests away for a moment after it failed to answer; ``listed`` is False once no table names it."""
+    requests away for a moment after it failed to answer, as does ``healthy`` False until it answers its health check
+    again (``probes``); ``listed`` is False once no table names it."""
 
-    __slots__ = ("draining", "heads", "id", "in_flight", "listed", "pool", "suspect_until", "text")
+    __slots__ = ("draining", "heads", "healthy", "id", "in_flight", "listed", "pool", "suspect_until", "text")
 
     def __init__(self, route: RouteReplica, loop: asyncio.AbstractEventLoop) -> None:
         self.id = route.id
@@ -32,6 +33,7 @@ class ReplicaBook:
         self.draining = route.draining
         self.in_flight = 0
         self.suspect_until = 0.0
+        self.healthy = True
         self.listed = True
         self.heads = tuple(_head_start(address, path.decode()) for path in INFERENCE_PATHS)
 
