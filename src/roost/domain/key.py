@@ -25,6 +25,26 @@ class KeyState(StrEnum):
     REVOKED = "revoked"
 
 
+MAX_LIMIT = 1_000_000_000
+"""The largest limit of a key, which is as good as none."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """How much a key may ask of its endpoints, over all gateway workers together; None: any amount.
+
+    ``tokens_per_minute`` counts prompt and completion tokens; ``concurrency`` requests that are not answered yet,
+    waiting ones included.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+UNLIMITED = KeyLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """An issued key: ``digest`` is the lower-case hex SHA-256 of the key itself.
@@ -42,6 +62,7 @@ class ApiKey:
     revoked_at: datetime | None = None
     name: str | None = None
     endpoints: tuple[str, ...] | None = None
+    limits: KeyLimits = UNLIMITED
 
     def state(self, now: datetime) -> KeyState:
         """Whether the key is accepted at ``now``; one that is both revoked and expired counts as revoked."""

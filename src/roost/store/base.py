@@ -12,7 +12,7 @@ open is a ``RuntimeError``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -124,6 +124,11 @@ class Store(Protocol):
 
     async def keys(self) -> Sequence[ApiKey]:
         """All keys, oldest first."""
+        ...
+
+    async def limit_key(self, key_id: str, limits: Mapping[str, int | None], events: Sequence[Event]) -> ApiKey:
+        """Set some of a key's limits, by the fields of ``KeyLimits``; the others stay. Raises ``NotFound``, and
+        ``BadRequest`` (code ``key_revoked``) for a revoked one."""
         ...
 
     async def revoke_key(

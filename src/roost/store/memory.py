@@ -6,7 +6,7 @@ and no suspension points: a method runs to its end, so each is atomic if it chec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -199,6 +199,19 @@ class MemoryStore:
         """See ``Store.keys``."""
         self._require_open()
         return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
+
+    async def limit_key(self, key_id: str, limits: Mapping[str, int | None], events: Sequence[Event]) -> ApiKey:
+        """See ``Store.limit_key``."""
+        self._require_open()
+        record = rules.prepare_events(events)
+        before = self._keys.get(key_id)
+        if before is None:
+            raise rules.key_missing(key_id)
+        if before.revoked_at is not None:
+            raise rules.key_revoked(key_id)
+        self._append(record)
+        after = self._keys[key_id] = replace(before, limits=replace(before.limits, **limits))
+        return after
 
     async def revoke_key(
         self, key_id: str, now: datetime, events: Sequence[Event], *, keep_admin: bool = False

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from roost.domain.creation import Creation
 from roost.domain.endpoint import Endpoint, EndpointSpec, EndpointStatus
 from roost.domain.event import Event
-from roost.domain.key import ApiKey, Role
+from roost.domain.key import ApiKey, KeyLimits, Role
 from roost.domain.model import Model
 from roost.domain.replica import Replica
 from roost.store.documents import decode, encode
@@ -97,6 +97,9 @@ def key_values(key: ApiKey) -> Values:
         "revoked_at": key.revoked_at,
         "name": key.name,
         "endpoints": None if key.endpoints is None else list(key.endpoints),
+        "requests_per_minute": key.limits.requests_per_minute,
+        "tokens_per_minute": key.limits.tokens_per_minute,
+        "concurrency": key.limits.concurrency,
     }
 
 
@@ -112,6 +115,7 @@ def key_from(row: Row[Any]) -> ApiKey:
         revoked_at=row.revoked_at,
         name=row.name,
         endpoints=None if row.endpoints is None else tuple(row.endpoints),
+        limits=KeyLimits(row.requests_per_minute, row.tokens_per_minute, row.concurrency),
     )
 
 

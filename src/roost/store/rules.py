@@ -131,6 +131,13 @@ def key_missing(key_id: str) -> NotFound:
     return NotFound(f"The API key {key_id} was not found.", code="key_not_found")
 
 
+def key_revoked(key_id: str) -> BadRequest:
+    """The key is over: nothing of it can be changed."""
+    return BadRequest(
+        f"The API key {key_id} was revoked and cannot be changed: create another.", param="id", code="key_revoked"
+    )
+
+
 def model_missing(model_id: str) -> NotFound:
     """No such stored model. Never says "endpoint": a client reads that word as the wrong thing missing."""
     return NotFound(f"The model {model_id} was not found among those added to this server.", code="model_not_found")

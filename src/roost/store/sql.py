@@ -8,7 +8,7 @@ runs to its end even when its caller is cancelled, so no cancellation leaves a t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -171,6 +171,12 @@ class SqlStore:
         """See ``Store.keys``."""
         table = tables.api_keys
         return [rows.key_from(row) for row in await self._read(select(table).order_by(table.c.created_at, table.c.id))]
+
+    async def limit_key(self, key_id: str, limits: Mapping[str, int | None], events: Sequence[Event]) -> ApiKey:
+        """See ``Store.limit_key``."""
+        self._require(key_id, rules.key_missing)
+        record = rules.prepare_events(events)
+        return await self._write(lambda connection: transactions.limit_key(connection, key_id, limits, record))
 
     async def revoke_key(
         self, key_id: str, now: datetime, events: Sequence[Event], *, keep_admin: bool = False

@@ -123,6 +123,9 @@ api_keys = Table(
     Column("revoked_at", UtcDateTime),
     Column("name", Text),
     Column("endpoints", JSON(none_as_null=True)),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", BigInteger),
 )
 
 models = Table(

@@ -6,7 +6,7 @@ rolled back when it raises. Only statements that SQLite and PostgreSQL both take
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
@@ -136,6 +136,23 @@ def insert_key(connection: Connection, key: ApiKey, new_events: Sequence[Event])
         raise rules.key_exists()
     connection.execute(insert(api_keys).values(rows.key_values(key)))
     append_events(connection, new_events)
+
+
+def limit_key(
+    connection: Connection, key_id: str, limits: Mapping[str, int | None], new_events: Sequence[Event]
+) -> ApiKey:
+    """Set some of a key's limits. Raises ``NotFound``, and ``BadRequest`` for a revoked one."""
+    usable = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    # With nothing to set, the row is written as it is: an UPDATE needs a column.
+    values = dict(limits) or {"id": key_id}
+    written = connection.execute(update(api_keys).where(*usable).values(values))
+    row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).first()
+    if row is None:
+        raise rules.key_missing(key_id)
+    if written.rowcount != 1:
+        raise rules.key_revoked(key_id)
+    append_events(connection, new_events)
+    return rows.key_from(row)
 
 
 def revoke_key(

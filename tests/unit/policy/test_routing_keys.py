@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from roost.domain.key import KeyLimits
 from roost.domain.routing import RoutingTable
 from roost.policy.routing import route_keys
 from roost.testing.builders import make_key
@@ -23,7 +24,11 @@ def test_revoked_keys_are_left_out_and_lists_go_along() -> None:
 
 def test_a_table_reads_back_equal_from_json() -> None:
     keys = route_keys(
-        [make_key(1, expires_at=START), make_key(2, endpoints=("endpoint-1",)), make_key(3, endpoints=())]
+        [
+            make_key(1, expires_at=START, limits=KeyLimits(1, 2, 3)),
+            make_key(2, endpoints=("endpoint-1",), limits=KeyLimits(concurrency=4)),
+            make_key(3, endpoints=()),
+        ]
     )
     table = RoutingTable("here", 1, 2, keys=keys)
 
@@ -35,6 +40,21 @@ def test_a_table_of_an_older_server_has_keys_without_lists() -> None:
     del table["keys"][0]["endpoints"]
 
     assert RoutingTable.from_dict(table).keys[0].endpoints is None
+
+
+def test_a_table_of_an_older_server_has_keys_without_limits() -> None:
+    table = RoutingTable("here", 1, 2, keys=route_keys([make_key(1, limits=KeyLimits(1, 2, 3))])).to_dict()
+    for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
+        del table["keys"][0][name]
+
+    assert RoutingTable.from_dict(table).keys == route_keys([make_key(1)])
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrency"])
+def test_a_key_with_any_limit_is_metered(name: str) -> None:
+    limited, free = route_keys([make_key(1, limits=KeyLimits(**{name: 1})), make_key(2)])
+
+    assert (getattr(limited, name), limited.metered, free.metered) == (1, True, False)
 
 
 def test_a_gateway_that_knows_no_limits_knows_no_limited_key() -> None:

@@ -52,6 +52,7 @@ def calls(draw: st.DrawFn) -> Call:
         ("apply", lambda s: s.apply(change)),
         ("key", lambda s: s.insert_key(make_key(number, digest=f"{other}"), events)),
         ("revoke", lambda s: s.revoke_key(make_key(number).id, now, events, keep_admin=version == 1)),
+        ("limit", lambda s: s.limit_key(make_key(number).id, {"concurrency": other}, events)),
         ("put", lambda s: s.put_model(make_model(number, alias=f"{other}"), events)),
         ("unput", lambda s: s.delete_model(make_model(number).id, events)),
         ("term", lambda s: s.next_term()),

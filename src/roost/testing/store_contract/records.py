@@ -10,7 +10,7 @@ import pytest
 
 from roost.domain.creation import Delivery
 from roost.domain.errors import BadRequest, Conflict, NotFound
-from roost.domain.key import Role
+from roost.domain.key import KeyLimits, Role
 from roost.domain.model import Footprint, Source
 from roost.policy.creates import WINDOW
 from roost.store.base import Store
@@ -73,6 +73,32 @@ class RecordContract(StoreFixtures):
             await store.insert_key(key, [])
         assert await store.keys() == keys
         assert await store.revoke_key(keys[0].id, LATER, []) == replace(keys[0], revoked_at=LATER)
+
+    async def test_a_key_s_limits_read_back(self, store: Store) -> None:
+        key = make_key(limits=KeyLimits(1, 2**40, 3))
+        await store.insert_key(key, [])
+        assert await store.keys() == [key]
+
+    async def test_a_key_s_limits_change_one_by_one(self, store: Store) -> None:
+        await store.insert_key(make_key(1, limits=KeyLimits(1, 2, 3)), [])
+        await store.insert_key(make_key(2), [])
+        changed = await store.limit_key(
+            make_key(1).id, {"requests_per_minute": 10, "tokens_per_minute": None}, [make_event()]
+        )
+        assert changed == make_key(1, limits=KeyLimits(10, None, 3))
+        assert await store.limit_key(changed.id, {}, []) == changed
+        assert await store.keys() == [changed, make_key(2)]
+        assert [event.id for event in await store.events()] == [make_event().id]
+
+    async def test_limits_of_no_key_and_of_a_revoked_one_cannot_change(self, store: Store) -> None:
+        await store.insert_key(make_key(revoked_at=LATER), [])
+        with pytest.raises(BadRequest) as raised:
+            await store.limit_key(make_key().id, {"concurrency": 1}, [make_event()])
+        assert raised.value.code == "key_revoked"
+        with pytest.raises(NotFound):
+            await store.limit_key("key-0", {"concurrency": 1}, [make_event()])
+        assert await store.keys() == [make_key(revoked_at=LATER)]
+        assert await store.events() == []
 
     async def test_key_ids_and_digests_are_used_once(self, store: Store) -> None:
         await store.insert_key(make_key(1), [])

@@ -63,6 +63,8 @@ class ValueContract(StoreFixtures):
         with pytest.raises(NotFound):
             await store.revoke_key(text, LATER, [])
         with pytest.raises(NotFound):
+            await store.limit_key(text, {"concurrency": 1}, [])
+        with pytest.raises(NotFound):
             await store.delete_model(text, [])
 
     @pytest.mark.parametrize("text", UNSTORABLE, ids=["nul", "surrogate"])
