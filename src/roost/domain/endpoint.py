@@ -70,6 +70,7 @@ class EndpointStatus:
     ``failures`` counts consecutive failed attempts since ``start_requests`` last rose to ``failures_of``;
     ``next_attempt_at`` is when the backoff ends; ``gave_up`` that it will not try again by itself. ``proven`` is True
     once a replica of this endpoint has been ready. ``last_failure`` explains the latest of the ``failures``.
+    ``start_seconds`` is how long its latest starts took from the order to ready, the latest last.
     """
 
     state: State
@@ -82,6 +83,7 @@ class EndpointStatus:
     proven: bool = False
     changed_at: datetime | None = None
     last_failure: Failure | None = None
+    start_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

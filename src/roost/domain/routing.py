@@ -44,8 +44,8 @@ class RouteEndpoint:
     means: ask the engine for a stream and aggregate. ``api_key_env`` names the variable with the upstream's own key.
     ``retry_after_s`` is how long a start takes, in seconds, as learned (None: unknown); ``ready_at`` when the one under
     way should be done, in seconds since the epoch (None: there is none, or unknown); ``phase`` what it is at (queued,
-    fetching, loading, warming; None: nothing is coming up). ``message`` explains a
-    state that does not accept. ``type`` is the model's (it decides which paths are served), ``context_length`` its
+    fetching, loading, warming; None: nothing is coming up). ``message`` explains a state that does not accept.
+    ``type`` is the model's (it decides which paths are served), ``context_length`` its
     tokens of context (None: unknown). ``dialect`` names what the engine wants instead of OpenAI's API (``openai``:
     nothing). ``logprobs`` False means that the engine's log probabilities must not be shown. ``continues``: the engine
     can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
@@ -68,6 +68,8 @@ class RouteEndpoint:
     dialect: str = OPENAI
     logprobs: bool = True
     continues: bool = False
+    phase: str | None = None
+    ready_at: float | None = None
     health_path: str | None = None
     replicas: tuple[RouteReplica, ...] = ()
 

@@ -28,6 +28,9 @@ SHUTTING_DOWN = Refusal(
 )
 DEFAULT_ETA_S = 60.0
 """Assumed time to readiness when none is known."""
+LEAST_ETA_S = 1.0
+OVERDUE_SHARE = 0.5
+"""A start that is late is expected to take this share of its lateness longer."""
 
 
 def token_of(authorization: bytes | None) -> str | None:
@@ -97,18 +100,22 @@ def hold_seconds(announced: float | None, default: float) -> float:
     return announced * 0.9 if announced is not None else default
 
 
-def hold_is_full(endpoint: RouteEndpoint, limit: int) -> Refusal:
-    """The answer when ``limit`` requests wait already."""
+def hold_is_full(endpoint: RouteEndpoint, limit: int, now: float) -> Refusal:
+    """The answer at ``now`` (seconds since the epoch) when ``limit`` requests wait already."""
     message = f"{endpoint.id} is coming up and {limit} requests wait for it already. Try again later."
-    return Refusal(429, message, "hold_queue_full", retry_after=eta(endpoint))
+    return Refusal(429, message, "hold_queue_full", retry_after=eta(endpoint, now))
 
 
-def hold_expired(endpoint: RouteEndpoint) -> Refusal:
-    """The answer when a held request's time is over."""
-    message = f"{endpoint.id} is not ready yet (state {endpoint.state}). Try again later."
-    return Refusal(503, message, "not_ready", retry_after=eta(endpoint), should_retry=True)
+def hold_expired(endpoint: RouteEndpoint, now: float) -> Refusal:
+    """The answer when a held request's time is over at ``now`` (seconds since the epoch)."""
+    phase = f", {endpoint.phase}" if endpoint.phase is not None else ""
+    message = f"{endpoint.id} is not ready yet (state {endpoint.state}{phase}). Try again later."
+    return Refusal(503, message, "not_ready", retry_after=eta(endpoint, now), should_retry=True)
 
 
-def eta(endpoint: RouteEndpoint) -> float:
-    """Seconds to readiness as known, else assumed."""
+def eta(endpoint: RouteEndpoint, now: float) -> float:
+    """Seconds from ``now`` (since the epoch) to readiness: of the start under way, else as learned, else assumed."""
+    if endpoint.ready_at is not None:
+        left = endpoint.ready_at - now
+        return max(left if left > 0 else -left * OVERDUE_SHARE, LEAST_ETA_S)
     return endpoint.retry_after_s if endpoint.retry_after_s is not None else DEFAULT_ETA_S

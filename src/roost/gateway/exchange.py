@@ -83,7 +83,7 @@ class Exchange:
             return
         settings = gateway.settings
         if len(book.held) >= settings.hold_limit:
-            self.refuse(admission.hold_is_full(book.route, settings.hold_limit))
+            self.refuse(admission.hold_is_full(book.route, settings.hold_limit, gateway.wall()))
             return
         book.held.append(self)
         self._hold()

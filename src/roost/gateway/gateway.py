@@ -281,7 +281,7 @@ class Gateway:
                 self._serve_held(book)
                 for exchange in [e for e in book.held if e.deadline <= now]:
                     book.held.remove(exchange)
-                    exchange.refuse(admission.hold_expired(book.route))
+                    exchange.refuse(admission.hold_expired(book.route, self.wall()))
                 held += len(book.held)
         self.cells[counters.HELD_NOW] = held
         for replica in self.books.replicas.values():

@@ -48,6 +48,7 @@ class Draft:
     next_attempt_at: datetime | None = None
     gave_up: bool = False
     last_failure: Failure | None = None
+    started: list[float] = field(default_factory=list)
     wakes: list[timedelta] = field(default_factory=list)
 
     def write(self, replica: Replica) -> None:
@@ -159,10 +160,10 @@ def _advance_launching(draft: Draft, wanted: int) -> None:
                     reason="answered the readiness probe",
                 )
             )
-            seconds = f"{(draft.now - replica.created_at).total_seconds():.2f}"
-            draft.notes.append(
-                Note("replica.ready", "answered the readiness probe", replica.id, {"start_seconds": seconds})
-            )
+            seconds = (draft.now - replica.created_at).total_seconds()
+            draft.started.append(round(seconds, 3))
+            detail = {"start_seconds": f"{seconds:.2f}"}
+            draft.notes.append(Note("replica.ready", "answered the readiness probe", replica.id, detail))
         else:
             if observed.state is RuntimeState.READY and item.probing is None:
                 draft.probe.append(replica)
@@ -353,6 +354,7 @@ def _finish(draft: Draft, wanted: int, status: EndpointStatus) -> Plan:
         gave_up=draft.gave_up,
         last_failure=draft.last_failure,
         fetching=draft.fetch or facts.fetch.state is FetchState.FETCHING,
+        started=tuple(draft.started),
     )
     new, step_note, again = derive_status(facts, outlook, draft.now)
     wakes = list(draft.wakes)

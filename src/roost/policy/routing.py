@@ -10,6 +10,7 @@ from roost.domain.key import ApiKey
 from roost.domain.lifecycle import DesiredState, State
 from roost.domain.replica import Replica, ReplicaState
 from roost.domain.routing import OPENAI, RouteEndpoint, RouteKey, RouteReplica
+from roost.policy.waking import Kind, learned, outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,24 @@ def route_endpoints(
     by_endpoint: dict[str, list[Replica]] = {}
     for replica in replicas:
         by_endpoint.setdefault(replica.endpoint_id, []).append(replica)
+    alike = learned(endpoints)
     return tuple(
-        _route(endpoint, by_endpoint.get(endpoint.id, []), traits[endpoint.id])
+        _route(endpoint, by_endpoint.get(endpoint.id, []), traits[endpoint.id], alike)
         for endpoint in sorted(endpoints, key=lambda e: e.id)
         if endpoint.id in traits and endpoint.deleted_at is None
     )
 
 
-def _route(endpoint: Endpoint, replicas: Sequence[Replica], traits: EngineTraits) -> RouteEndpoint:
+def _route(
+    endpoint: Endpoint, replicas: Sequence[Replica], traits: EngineTraits, alike: Mapping[Kind, tuple[float, ...]]
+) -> RouteEndpoint:
     stopped = endpoint.spec.desired_state is DesiredState.STOPPED
     failed = endpoint.status.state is State.ERROR and endpoint.status.failures_of >= endpoint.spec.start_requests
     state = endpoint.status.state
     if stopped and state not in (State.STOPPING, State.STOPPED):
         state = State.STOPPING
     serving = (ReplicaState.READY, ReplicaState.DRAINING)
+    coming = outlook(endpoint, replicas, alike)
     return RouteEndpoint(
         id=endpoint.id,
         name=endpoint.name,
@@ -65,6 +70,9 @@ def _route(endpoint: Endpoint, replicas: Sequence[Replica], traits: EngineTraits
         dialect=traits.dialect,
         logprobs=not traits.speculation_spoils_logprobs or endpoint.spec.disable_speculative_decoding,
         continues=traits.can_continue,
+        retry_after_s=coming.start_s,
+        phase=coming.phase,
+        ready_at=coming.ready_at,
         replicas=tuple(
             RouteReplica(r.id, r.address, r.state is ReplicaState.DRAINING, traits.slots)
             for r in sorted(replicas, key=lambda r: r.id)

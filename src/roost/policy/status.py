@@ -10,6 +10,7 @@ from roost.domain.endpoint import EndpointStatus, Progress, StateReason
 from roost.domain.lifecycle import DesiredState, State, Summary, derive_state, next_state
 from roost.domain.model import FetchState
 from roost.domain.replica import Failure, RuntimeState
+from roost.policy.calibration import KEPT_STARTS
 from roost.policy.facts import Facts, Note, ReplicaFacts
 from roost.policy.placement import NoRoom
 
@@ -32,6 +33,8 @@ class Outlook:
     gave_up: bool
     last_failure: Failure | None
     fetching: bool
+    started: tuple[float, ...] = ()
+    """How long the starts took, in seconds, that have just ended."""
 
 
 def derive_status(facts: Facts, outlook: Outlook, now: datetime) -> tuple[EndpointStatus, tuple[Note, ...], bool]:
@@ -66,6 +69,7 @@ def derive_status(facts: Facts, outlook: Outlook, now: datetime) -> tuple[Endpoi
         proven=old.proven or outlook.ready > 0,
         changed_at=old.changed_at if old.state is state else now,
         last_failure=outlook.last_failure,
+        start_seconds=(*old.start_seconds, *outlook.started)[-KEPT_STARTS:],
     )
     notes: tuple[Note, ...] = ()
     if state is not old.state:

@@ -204,6 +204,14 @@ def test_a_proven_replica_is_ready_and_the_endpoint_started() -> None:
     assert decision.update[0].address == "unix:/s"
 
 
+def test_the_status_remembers_how_long_the_latest_starts_took() -> None:
+    row = replica(state=ReplicaState.LAUNCHING, created_at=NOW - timedelta(seconds=2.5))
+    before = endpoint(State.STARTING)
+    before = replace(before, status=replace(before.status, start_seconds=(9.0,) * 20))
+    decision = decide(facts(before, seen(row, proven=True, probing="")))
+    assert decision.status.start_seconds == (*(9.0,) * 19, 2.5)
+
+
 def test_converged_is_empty() -> None:
     first = decide(facts(endpoint(State.STARTED), seen(replica())))
     assert decide(facts(replace(endpoint(), status=first.status), seen(replica()))).empty(first.status)
