@@ -1,6 +1,7 @@
 """The access log: one JSON line per request, buffered, in a file of its own that is rotated by size.
 
-Written by the gateway at the end of each request. It must never hold a prompt, an answer or a key.
+Written by the gateway at the end of each request. While a worker hands over, it and its successor write the same file.
+It must never hold a prompt, an answer or a key.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ class AccessLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = self._open()
-        self._size = os.fstat(self._file).st_size
         self._entries: list[Entry] = []
 
     def _open(self) -> int:
@@ -47,15 +47,23 @@ class AccessLog:
             return
         entries, self._entries = self._entries, []
         data = b"".join([_line(entry) for entry in entries])
-        if self._size + len(data) > MAX_BYTES:
-            self._rotate()
-        self._size += os.write(self._file, data)
+        if not self._current():
+            # The other worker of this index, or an administrator, has set it aside.
+            self._reopen()
+        elif os.fstat(self._file).st_size + len(data) > MAX_BYTES:
+            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+            self._reopen()
+        os.write(self._file, data)
 
-    def _rotate(self) -> None:
-        os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+    def _current(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def _reopen(self) -> None:
         os.close(self._file)
         self._file = self._open()
-        self._size = 0
 
     def close(self) -> None:
         """Write the rest and close the file. Raises ``OSError`` like ``flush``."""

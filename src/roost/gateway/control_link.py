@@ -90,7 +90,8 @@ class RoutesFile:
 
     def save(self, table: RoutingTable) -> None:
         """Replace the file atomically. Raises ``OSError``."""
-        fresh = self.path.with_name(self.path.name + ".new")
+        # Named by the process: a worker and its successor may write at the same time.
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(file, "wb") as out:
             out.write(orjson.dumps({"protocol": PROTOCOL, "table": table.to_dict()}))

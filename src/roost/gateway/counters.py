@@ -1,7 +1,7 @@
 """Numbers of the gateway workers in shared memory, and their Prometheus text.
 
-Each worker writes the int64 cells of its own file ``run/counters-<index>``; any worker reads all files and renders the
-sum. Counters go on over a worker's restart; gauges count only while their writer lives. It must never be slow to write:
+Each worker writes the int64 cells of its own file ``run/counters-<index>`` (``.1``, ``.2``, … while the one before it
+still finishes its requests); any worker reads all files and renders the sum. Counters go on over a worker's restart; gauges count only while their writer lives. It must never be slow to write:
 an update is one addition in a list, copied to the mapped file once a second.
 """
 
@@ -13,6 +13,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from roost.gateway.own_file import claim
 
 LAYOUT = 1
 """Changes when the meaning of a cell changes; files of another layout are begun anew."""
@@ -52,7 +54,8 @@ class Counters:
     """This worker's cells. ``cells`` may be added to directly, by the constants above; ``publish`` shows them."""
 
     def __init__(self, path: Path) -> None:
-        self._map = _open(path)
+        _, self._file = claim(path)
+        self._map = _open(self._file)
         cells = array("q", self._map[:])
         self.cells: list[int] = list(cells) if cells[0] == LAYOUT else [LAYOUT] + [0] * (SIZE - 1)
         self.cells[1] = os.getpid()
@@ -86,17 +89,14 @@ class Counters:
         self._reset_gauges()
         self.publish()
         self._map.close()
+        os.close(self._file)
 
 
-def _open(path: Path) -> mmap.mmap:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(file).st_size != SIZE * 8:
-            os.ftruncate(file, 0)
-            os.ftruncate(file, SIZE * 8)
-        return mmap.mmap(file, SIZE * 8)
-    finally:
-        os.close(file)
+def _open(file: int) -> mmap.mmap:
+    if os.fstat(file).st_size != SIZE * 8:
+        os.ftruncate(file, 0)
+        os.ftruncate(file, SIZE * 8)
+    return mmap.mmap(file, SIZE * 8)
 
 
 def started_at(pid: int) -> int | None:
