@@ -1,0 +1,213 @@
+"""The limits of keys: requests and tokens per minute, and requests at once, over all workers together.
+
+``gateway.infer`` asks ``admit`` for keys that have limits (``RouteKey.metered``), the end of each request so admitted
+calls ``ended`` exactly once, and ``spent`` tells what an answer took. With several workers each shows on the board how
+much it has admitted, and counts what the others have. It must never cost a key without limits more than a look at
+``metered``, and never lose count of a request that is over: a key that is never free again is worse than no limit.
+
+Budgets per minute are token buckets (``policy.meter``). A worker that starts counts from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from roost.domain.routing import RouteKey
+from roost.gateway.answers import Refusal
+from roost.gateway.board import Board
+from roost.policy.meter import Meter
+
+GUESSED_S = 1.0
+"""Until a slot of a key is free again, while none of its requests has ended yet."""
+_SHARE_OF_NEW = 0.2
+"""Weight of the latest request in the average duration of a key's requests."""
+
+
+class Limited(Refusal):
+    """429 for a key that has used up a limit, with what is left in ``lines``. Its ``retry-after`` is not capped: it is
+    the moment at which the request would pass."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, message: str, code: str, wait: float, lines: bytes) -> None:
+        super().__init__(429, message, code, retry_after=wait, should_retry=True)
+        self.lines = lines
+
+    def headers(self) -> bytes:
+        """As the base's, with the lines of the limits."""
+        return b"retry-after: %d\r\nx-should-retry: true\r\n%b" % (_whole(self.retry_after or 0.0), self.lines)
+
+
+class _Tally:
+    """A number of this worker that the others see, and what has come to theirs since the last look."""
+
+    __slots__ = ("_board", "_name", "_seen", "total")
+
+    def __init__(self, board: Board, name: str) -> None:
+        self._board = board
+        self._name = name
+        self.total = 0
+        self._seen = board.others(name)
+
+    def add(self, amount: int) -> None:
+        self.total += amount
+        if self._board.shared:
+            self._board.put(self._name, self.total)
+
+    def others(self) -> int:
+        return self._board.others(self._name)
+
+    def news(self) -> int:
+        seen, self._seen = self._seen, self.others()
+        return self._seen - seen
+
+    def show(self) -> None:
+        if self.total:
+            self._board.put(self._name, self.total)
+
+    def forget(self) -> None:
+        self._board.forget(self._name)
+
+
+class _Use:
+    """What one key uses. ``seconds`` is the average duration of its requests, None before the first has ended."""
+
+    __slots__ = ("in_flight", "key", "requests", "seconds", "sent", "spent", "tokens")
+
+    def __init__(self, key: RouteKey, board: Board) -> None:
+        self.key = key
+        self.requests = Meter()
+        self.tokens = Meter()
+        self.sent = _Tally(board, f"{key.id} requests")
+        self.spent = _Tally(board, f"{key.id} tokens")
+        self.in_flight = _Tally(board, f"{key.id} in flight")
+        self.seconds: float | None = None
+
+    def tallies(self) -> tuple[_Tally, _Tally, _Tally]:
+        return self.sent, self.spent, self.in_flight
+
+    def settle(self, now: float) -> None:
+        """Count what other workers let through since the last look."""
+        most, tokens = self.key.requests_per_minute, self.key.tokens_per_minute
+        sent, spent = self.sent.news(), self.spent.news()
+        if most is not None and sent:
+            self.requests.take(most, sent, now)
+        if tokens is not None and spent:
+            self.tokens.take(tokens, spent, now)
+
+
+class KeyLimits:
+    """The use of all keys that have limits. ``clock`` gives the seconds that ``now`` is in."""
+
+    def __init__(self, board: Board, clock: Callable[[], float]) -> None:
+        self._board = board
+        self._clock = clock
+        self._uses: dict[str, _Use] = {}
+
+    def apply(self, keys: Iterable[RouteKey]) -> None:
+        """Take over the limits of a routing table; what was used so far counts on."""
+        metered = {key.id: key for key in keys if key.metered}
+        for key_id, use in list(self._uses.items()):
+            key = metered.pop(key_id, None)
+            if key is not None:
+                use.key = key
+            elif not use.in_flight.total:
+                del self._uses[key_id]
+                for tally in use.tallies():
+                    tally.forget()
+        for key_id, key in metered.items():
+            self._uses[key_id] = _Use(key, self._board)
+
+    def admit(self, key: RouteKey, now: float) -> Refusal | None:
+        """Count a request of a metered key; when it is over a limit, why, and nothing is counted."""
+        use = self._uses.get(key.id)
+        if use is None:
+            use = self._uses[key.id] = _Use(key, self._board)
+        key = use.key
+        # First count, then look at the others: of two workers that do so at once, at least one sees the other.
+        use.in_flight.add(1)
+        use.sent.add(1)
+        if self._board.shared:
+            use.settle(now)
+        most, tokens, at_once = key.requests_per_minute, key.tokens_per_minute, key.concurrency
+        if (
+            (at_once is not None and use.in_flight.total + self._elsewhere(use) > at_once)
+            or (most is not None and use.requests.wait(most, now))
+            or (tokens is not None and use.tokens.wait(tokens, now))
+        ):
+            refusal = self._refusal(use, now)
+            use.in_flight.add(-1)
+            use.sent.add(-1)
+            return refusal
+        if most is not None:
+            use.requests.take(most, 1, now)
+        return None
+
+    def spent(self, key_id: str, tokens: int) -> None:
+        """Count prompt and completion tokens of an answer, also of one that was broken off; any key will do."""
+        use = self._uses.get(key_id)
+        if use is None or use.key.tokens_per_minute is None:
+            return
+        use.spent.add(tokens)
+        use.tokens.take(use.key.tokens_per_minute, tokens, self._clock())
+
+    def ended(self, key: RouteKey, seconds: float) -> None:
+        """A request that was admitted is over, after so many seconds, however it ended. Once for each."""
+        use = self._uses[key.id]
+        use.in_flight.add(-1)
+        use.seconds = seconds if use.seconds is None else use.seconds + _SHARE_OF_NEW * (seconds - use.seconds)
+
+    def share(self, now: float, *, changed: bool) -> None:
+        """Once a second where there are several workers; ``changed`` tells that they are not the same as before."""
+        for use in self._uses.values():
+            for tally in use.tallies():
+                tally.show()
+            if changed:
+                # The sums have jumped for no use of the key.
+                for tally in use.tallies():
+                    tally.news()
+            else:
+                use.settle(now)
+
+    def _elsewhere(self, use: _Use) -> int:
+        return use.in_flight.others() if self._board.shared else 0
+
+    def _refusal(self, use: _Use, now: float) -> Limited:
+        """For the limit that takes longest to pass."""
+        key, lines = use.key, b""
+        waits = []
+        if key.concurrency is not None and use.in_flight.total + self._elsewhere(use) > key.concurrency:
+            text = f"{_counted(key.concurrency, 'request')} at once, and as many are not answered yet"
+            waits.append(((use.seconds or GUESSED_S) / key.concurrency, "concurrency_limited", text))
+        for name, meter, budget, code in (
+            ("request", use.requests, key.requests_per_minute, "rate_limited"),
+            ("token", use.tokens, key.tokens_per_minute, "token_rate_limited"),
+        ):
+            if budget is None:
+                continue
+            lines += _lines(name, meter.level(budget, now), budget)
+            wait = meter.wait(budget, now)
+            if wait:
+                waits.append((wait, code, f"{_counted(budget, name)} per minute"))
+        wait, code, text = max(waits)
+        message = f"This API key may have {text}. Try again in {_whole(wait)} s."
+        return Limited(message, code, wait, lines)
+
+
+def _lines(name: str, level: float, budget: int) -> bytes:
+    """The conventional header lines of a budget; ``reset`` is the time until all of it is there again."""
+    left, reset = max(0, int(budget - level)), level * 60.0 / budget
+    return (
+        f"x-ratelimit-limit-{name}s: {budget}\r\n"
+        f"x-ratelimit-remaining-{name}s: {left}\r\n"
+        f"x-ratelimit-reset-{name}s: {reset:.3f}s\r\n"
+    ).encode()
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def _whole(seconds: float) -> int:
+    """Whole seconds after which it is over for certain, at least 1."""
+    return max(1, -int(-seconds // 1))
