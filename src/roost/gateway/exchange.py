@@ -263,8 +263,10 @@ class Exchange:
     def _account(self, status: int, outcome: str) -> None:
         gateway, request = self.gateway, self.request
         now = gateway.now()
-        self.book.last_at = wall = gateway.wall()
         started = request.started
+        if request.key is not None and request.key.metered:
+            gateway.key_limits.ended(request.key, now - started)
+        self.book.last_at = wall = gateway.wall()
         first = self.first - started if self.first is not None else None
         gateway.cells[counters.SENT] += self.sent
         gateway.counters.request(request.kind, 6 if status == 499 else status // 100, now - started)

@@ -21,12 +21,14 @@ from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
 from roost.gateway import admission, counters, health, params
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
+from roost.gateway.board import Board
 from roost.gateway.body import HALF_A_PAIR, decode, holds_half_a_pair
 from roost.gateway.books import Books, EndpointBook, ReplicaBook
 from roost.gateway.classic import adapt
 from roost.gateway.counters import Counters
 from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
+from roost.gateway.key_limits import KeyLimits
 from roost.gateway.relay import Relay
 from roost.gateway.request import RELAY, Kind, Request
 from roost.gateway.upstream import Address, Pool
@@ -69,6 +71,8 @@ class Gateway:
         self.books = Books(loop)
         self.counters = Counters(settings.run_dir / f"counters-{index}")
         self.cells = self.counters.cells
+        self.board = Board(settings.run_dir, index, workers=settings.gateway_workers)
+        self.key_limits = KeyLimits(self.board, self.now)
         self.log = AccessLog(access_log_path(settings, index))
         self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
         self.fronts: set[Front] = set()
@@ -77,10 +81,12 @@ class Gateway:
         """When (epoch seconds) the control plane last confirmed the table; None before there is one."""
         self.began_at = wall()
         self.draining = False
+        self.leaving = False
+        """Whether a successor takes the new connections."""
         self.shutting_down = False
         """Whether the table says that the server is shutting down."""
         self.empty = asyncio.Event()
-        """Set while draining once no client is left."""
+        """Set while draining or leaving once no client is left."""
         self.too_large = Refusal(
             413, f"The request body exceeds {settings.max_body_bytes} bytes.", "payload_too_large", should_retry=False
         )
@@ -110,6 +116,16 @@ class Gateway:
         self.control_pool.abort()
         self._flush(self.log.close)
         self.counters.close()
+        self.board.close()
+
+    def hand_over(self) -> None:
+        """A successor accepts from now on: each client goes there with its next connection, after one more answer that
+        says so, or when its connection has idled as long as any may."""
+        self.leaving = True
+        for front in list(self.fronts):
+            front.hand_over()
+        if not self.fronts:
+            self.empty.set()
 
     def drain(self) -> None:
         """Take no new connections' requests for long: idle clients are let go, busy ones after their answer."""
@@ -122,7 +138,7 @@ class Gateway:
     def left(self, front: Front) -> None:
         """A client's connection is gone."""
         self.fronts.discard(front)
-        if self.draining and not self.fronts:
+        if (self.draining or self.leaving) and not self.fronts:
             self.empty.set()
 
     # ---- the table
@@ -134,6 +150,7 @@ class Gateway:
         gone = self.books.apply(table)
         self.shutting_down = table.shutting_down
         self._known.clear()
+        self.key_limits.apply(table.keys)
         for book in [*gone, *self.books.endpoints.values()]:
             self._serve_held(book)
         if self.books.unreadable:
@@ -217,6 +234,11 @@ class Gateway:
         if isinstance(adapted, Refusal):
             front.answer(request, adapted)
             return
+        # From here on the exchange's end gives the request back.
+        limited = self.key_limits.admit(key, self.now()) if key.metered else None
+        if limited is not None:
+            front.answer(request, limited)
+            return
         front.active = exchange = Exchange(self, front, request, book, adapted)
         exchange.begin(raw)
 
@@ -289,6 +311,9 @@ class Gateway:
         self.control_pool.sweep(now)
         for front in list(self.fronts):
             front.sweep(now)
+        changed = self.board.refresh()
+        if self.board.shared:
+            self.key_limits.share(now, changed=changed)
         self.counters.publish()
         self._flush(self.log.flush)
 

@@ -130,12 +130,13 @@ class KeyLimits:
         if self._board.shared:
             use.settle(now)
         most, tokens, at_once = key.requests_per_minute, key.tokens_per_minute, key.concurrency
+        full = at_once is not None and use.in_flight.total + self._elsewhere(use) > at_once
         if (
-            (at_once is not None and use.in_flight.total + self._elsewhere(use) > at_once)
+            full
             or (most is not None and use.requests.wait(most, now))
             or (tokens is not None and use.tokens.wait(tokens, now))
         ):
-            refusal = self._refusal(use, now)
+            refusal = _refusal(use, now, full=full)
             use.in_flight.add(-1)
             use.sent.add(-1)
             return refusal
@@ -172,26 +173,27 @@ class KeyLimits:
     def _elsewhere(self, use: _Use) -> int:
         return use.in_flight.others() if self._board.shared else 0
 
-    def _refusal(self, use: _Use, now: float) -> Limited:
-        """For the limit that takes longest to pass."""
-        key, lines = use.key, b""
-        waits = []
-        if key.concurrency is not None and use.in_flight.total + self._elsewhere(use) > key.concurrency:
-            text = f"{_counted(key.concurrency, 'request')} at once, and as many are not answered yet"
-            waits.append(((use.seconds or GUESSED_S) / key.concurrency, "concurrency_limited", text))
-        for name, meter, budget, code in (
-            ("request", use.requests, key.requests_per_minute, "rate_limited"),
-            ("token", use.tokens, key.tokens_per_minute, "token_rate_limited"),
-        ):
-            if budget is None:
-                continue
-            lines += _lines(name, meter.level(budget, now), budget)
-            wait = meter.wait(budget, now)
-            if wait:
-                waits.append((wait, code, f"{_counted(budget, name)} per minute"))
-        wait, code, text = max(waits)
-        message = f"This API key may have {text}. Try again in {_whole(wait)} s."
-        return Limited(message, code, wait, lines)
+
+def _refusal(use: _Use, now: float, *, full: bool) -> Limited:
+    """For the limit that takes longest to pass; ``full``: there are as many requests as there may be at once."""
+    key, lines = use.key, b""
+    waits = []
+    if full and key.concurrency:
+        text = f"{_counted(key.concurrency, 'request')} at once, and as many are not answered yet"
+        waits.append(((use.seconds or GUESSED_S) / key.concurrency, "concurrency_limited", text))
+    for name, meter, budget, code in (
+        ("request", use.requests, key.requests_per_minute, "rate_limited"),
+        ("token", use.tokens, key.tokens_per_minute, "token_rate_limited"),
+    ):
+        if budget is None:
+            continue
+        lines += _lines(name, meter.level(budget, now), budget)
+        wait = meter.wait(budget, now)
+        if wait:
+            waits.append((wait, code, f"{_counted(budget, name)} per minute"))
+    wait, code, text = max(waits)
+    message = f"This API key may have {text}. Try again in {_whole(wait)} s."
+    return Limited(message, code, wait, lines)
 
 
 def _lines(name: str, level: float, budget: int) -> bytes:
