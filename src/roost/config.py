@@ -73,6 +73,18 @@ class Settings:
     """Consecutive failed starts after which an endpoint is in ERROR."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Largest request body; larger ones get 413."""
+    max_client_connections: int = 10_000
+    """Client connections that one gateway worker keeps open; more get 503 and are closed."""
+    client_head_timeout_s: float = 30.0
+    """How long the head of a request may take from its first byte to its end; then 408."""
+    client_body_timeout_s: float = 60.0
+    """A request body that brings less than 500 bytes a second over this time gets 408."""
+    client_read_timeout_s: float = 60.0
+    """A client that takes nothing of its answer for so long is let go."""
+    tls_cert: str = ""
+    """File of the certificate (PEM, with its chain) for the public port; empty: no TLS. With ``tls_key``."""
+    tls_key: str = ""
+    """File of the certificate's private key (PEM, without a passphrase)."""
     hold_limit: int = 1000
     """Requests that one endpoint may hold while it comes up; more get 429."""
     hold_timeout_s: float = 60.0
@@ -222,6 +234,10 @@ def load(*, home: Path | None = None, config: Path | None = None, **flags: Any) 
     values["home"] = place
     if values.get("sandbox"):
         values.setdefault("runtime", SANDBOX)
+    for name in ("tls_cert", "tls_key"):
+        if values.get(name):
+            # Workers, which read it again when it changes, may run in another folder.
+            values[name] = str(Path(values[name]).expanduser().absolute())
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -280,6 +296,10 @@ def _check(settings: Settings) -> None:
         "stop_grace_s": (0, 3600),
         "max_start_failures": (1, 1000),
         "max_body_bytes": (1024, 1 << 31),
+        "max_client_connections": (1, 1_000_000),
+        "client_head_timeout_s": (1, 3600),
+        "client_body_timeout_s": (1, 3600),
+        "client_read_timeout_s": (1, 3600),
         "hold_limit": (0, 1_000_000),
         "hold_timeout_s": (0, 3600),
         "max_staleness_s": (1, 31_536_000),
@@ -288,6 +308,11 @@ def _check(settings: Settings) -> None:
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidSettings(f"{name} must be between {low:g} and {high:g}, not {getattr(settings, name)!r}.")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+        raise InvalidSettings(
+            f"{given} is set and {missing} is not: TLS takes the certificate and its key (--tls-cert FILE --tls-key FILE)."
+        )
     if settings.sandbox != (settings.runtime == SANDBOX):
         raise InvalidSettings(
             "The runtime 'sandbox' and `roost serve --sandbox` belong together: a sandbox has no other runtime, and no "
