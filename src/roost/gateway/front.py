@@ -122,6 +122,8 @@ class Front(asyncio.Protocol):
         gateway = self._gateway
         self.seen_at = gateway.now()
         gateway.fronts.add(self)
+        if gateway.leaving:
+            self.hand_over()
         gateway.cells[counters.CONNECTIONS] += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -400,6 +402,8 @@ class Front(asyncio.Protocol):
             self._end_with(self._refusal)
 
     def _start(self, request: Request) -> None:
+        if self._gateway.leaving and not self._queue and self._request in (None, request):
+            request.close = True
         if request.refusal is not None:
             self.answer(request, request.refusal)
         elif request.kind <= LAST_INFERENCE:
@@ -495,7 +499,7 @@ class Front(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close what lingers, idles or stalls."""
-        self._learning = MAX_LEARNT
+        self._learning = 0 if self._gateway.leaving else MAX_LEARNT
         if self.active is not None:
             if not self._relay_waits():
                 # Idle time counts from the last answer, and this spares each answer a look at the clock.
@@ -518,6 +522,13 @@ class Front(asyncio.Protocol):
         request = self._request
         at_work = request is not None and request.kind is RELAY and not self._queue
         return at_work and not self._in_head and not self._paused
+
+    def hand_over(self) -> None:
+        """A successor takes the new connections: the next request is the last one here, and its answer says so. Without
+        one, the connection ends as it would have: a client may be writing on it right now."""
+        # Requests that are recognised by their head would pass the place that makes them the last.
+        self._known = None
+        self._learning = 0
 
     def drain(self) -> None:
         """The worker is going down: an idle connection ends now, a busy one after its current answer."""

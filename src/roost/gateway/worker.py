@@ -24,6 +24,14 @@ from roost.gateway.gateway import Gateway
 
 BACKLOG = 4096
 LINK_END_S = 2.0
+FRESH_S = 0.5
+"""How long a worker with the table of an earlier one waits for the current table before it accepts with the old one."""
+FIRST_S = 5.0
+"""The same for one without any table: whatever it would answer meanwhile is wrong."""
+SETTLE_S = 0.05
+"""How long after the end of accepting a connection that was accepted before it may take to appear."""
+
+HAND_OVER = signal.SIGUSR1
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +39,10 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, index: int, listen_fd: int, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve on the inherited listening socket until TERM; the exit status.
 
-    ``ready`` is called once, when the control plane has sent or confirmed the first routing table. The first TERM or
-    INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second one ends at once.
+    ``ready`` is called once, when it accepts and the control plane has sent or confirmed the first routing table. The
+    first TERM or INT drains: no new connections, requests in flight may finish for ``drain_deadline_s``. A second one
+    ends at once. USR1 hands over to a successor that accepts already: as TERM, but connections that are idle get a last
+    answer before they end.
     """
     _tune_allocator()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -64,7 +74,7 @@ async def serve(
     listener.setblocking(False)
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     signals: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         loop.add_signal_handler(number, signals.put_nowait, number)
     gateway = Gateway(settings, index, loop)
     identity = f"gateway-{index}-{uuid.uuid4().hex[:8]}"
@@ -72,19 +82,20 @@ async def serve(
     gateway.link = link
     link.load()
     gateway.start()
-    server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG)
     watching = loop.create_task(link.run())
+    await _first_table(link, FRESH_S if gateway.books.table is not None else FIRST_S, signals)
+    server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG)
     telling = loop.create_task(_tell(link, ready))
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
     log.info("gateway ready", gateway=identity)
     try:
-        await _until_signalled(signals, watching)
-        log.info("gateway draining", gateway=identity, clients=len(gateway.fronts))
+        number = await _until_signalled(signals, watching)
+        log.info("gateway draining", gateway=identity, clients=len(gateway.fronts), handing_over=number == HAND_OVER)
         server.close()
-        gateway.drain()
-        await _until_empty(gateway, signals, settings.drain_deadline_s)
+        await asyncio.sleep(SETTLE_S)
+        await _drain(gateway, signals, settings.drain_deadline_s, hand_over=number == HAND_OVER)
     finally:
         server.close()
         watching.cancel()
@@ -96,18 +107,41 @@ async def serve(
     return 0
 
 
+async def _first_table(link: Link, timeout_s: float, signals: asyncio.Queue[int]) -> None:
+    """Wait for the current table; connections queue at the listening socket meanwhile."""
+    confirmed = asyncio.ensure_future(link.confirmed.wait())
+    signalled = asyncio.ensure_future(signals.get())
+    await asyncio.wait([confirmed, signalled], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    confirmed.cancel()
+    if signalled.done():
+        signals.put_nowait(signalled.result())
+    signalled.cancel()
+
+
 async def _tell(link: Link, ready: Callable[[], None]) -> None:
     await link.confirmed.wait()
     ready()
 
 
-async def _until_signalled(signals: asyncio.Queue[int], watching: asyncio.Task[None]) -> None:
+async def _until_signalled(signals: asyncio.Queue[int], watching: asyncio.Task[None]) -> int:
     waiting = asyncio.ensure_future(signals.get())
     await asyncio.wait([waiting, watching], return_when=asyncio.FIRST_COMPLETED)
     if not waiting.done():
         # The link never ends by itself: this is a defect, and the parent starts a fresh worker.
         waiting.cancel()
         watching.result()
+        raise RuntimeError("The link to the control plane ended by itself.")
+    return waiting.result()
+
+
+async def _drain(gateway: Gateway, signals: asyncio.Queue[int], deadline_s: float, *, hand_over: bool) -> None:
+    ends = gateway.now() + deadline_s
+    if hand_over:
+        gateway.hand_over()
+        await _until_empty(gateway, signals, deadline_s)
+    if not gateway.empty.is_set():
+        gateway.drain()
+        await _until_empty(gateway, signals, max(0.0, ends - gateway.now()))
 
 
 async def _until_empty(gateway: Gateway, signals: asyncio.Queue[int], deadline_s: float) -> None:

@@ -295,7 +295,7 @@ def test_requests_may_arrive_in_any_pieces(cuts: list[int]) -> None:
 
     class Office:
         # What the front needs of a gateway, for requests that are refused.
-        draining = False
+        draining = leaving = False
         marks = b""
         cells = [0] * 1000
 
