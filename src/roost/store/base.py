@@ -23,6 +23,7 @@ from roost.domain.event import Event
 from roost.domain.key import ApiKey
 from roost.domain.model import Model
 from roost.domain.replica import Replica
+from roost.domain.usage import UsageBatch, UsageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +160,17 @@ class Store(Protocol):
     ) -> Sequence[Event]:
         """Events with ``sequence`` above ``after``, ascending (or the newest, descending), at most ``limit``. Sequences
         rise, but may have gaps. Raises ``ValueError`` for a negative limit."""
+        ...
+
+    async def add_usage(self, batch: UsageBatch, now: datetime) -> bool:
+        """Add a gateway's report to the sums, all of it or nothing; False (and nothing is added) when a report of that
+        gateway with the same or a higher sequence was taken before. Raises ``BadRequest`` for identifiers and sums
+        that no database takes."""
+        ...
+
+    async def usage(
+        self, since: datetime, until: datetime, *, owner: str | None = None, endpoint_id: str | None = None
+    ) -> Sequence[UsageRow]:
+        """The sums of the minutes from ``since`` until before ``until``, of one owner or endpoint if given: a row per
+        endpoint, replica, key and outcome, in that order; ``minute`` is the first that is in it."""
         ...

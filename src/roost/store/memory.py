@@ -16,6 +16,7 @@ from roost.domain.event import Event
 from roost.domain.key import ApiKey
 from roost.domain.model import Model
 from roost.domain.replica import Replica
+from roost.domain.usage import UsageBatch, UsageRow, added
 from roost.policy.creates import WINDOW
 from roost.store import rules
 from roost.store.base import StatusChange
@@ -39,6 +40,8 @@ class MemoryStore:
         self._models: dict[str, Model] = {}
         self._events: list[Event] = []
         self._event_ids: set[str] = set()
+        self._usage: dict[tuple[datetime, str, str, str, str], UsageRow] = {}
+        self._usage_reports: dict[str, int] = {}
 
     async def open(self) -> None:
         """See ``Store.open``. What was there before a ``close`` is there again."""
@@ -269,6 +272,29 @@ class MemoryStore:
             found = [event for event in found if event.endpoint_id == endpoint_id]
         page = found[::-1][:limit] if newest_first else found[:limit]
         return [rules.canonical(event) for event in page]
+
+    async def add_usage(self, batch: UsageBatch, now: datetime) -> bool:
+        """See ``Store.add_usage``."""
+        self._require_open()
+        new = rules.prepare_usage(batch)
+        if self._usage_reports.get(new.gateway, -1) >= new.sequence:
+            return False
+        self._usage_reports[new.gateway] = new.sequence
+        for row in new.rows:
+            self._usage[row.key] = added(self._usage.get(row.key), row)
+        return True
+
+    async def usage(
+        self, since: datetime, until: datetime, *, owner: str | None = None, endpoint_id: str | None = None
+    ) -> Sequence[UsageRow]:
+        """See ``Store.usage``."""
+        self._require_open()
+        sums: dict[tuple[str, str, str, str], UsageRow] = {}
+        for row in sorted(self._usage.values(), key=lambda row: row.key):
+            mine = owner in (None, row.owner) and endpoint_id in (None, row.endpoint_id)
+            if mine and since <= row.minute < until:
+                sums[row.key[1:]] = added(sums.get(row.key[1:]), row)
+        return [sums[key] for key in sorted(sums)]
 
     def _require_open(self) -> None:
         if not self._is_open:

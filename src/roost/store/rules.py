@@ -16,6 +16,7 @@ from roost.domain.errors import BadRequest, Conflict, NotFound, VersionConflict
 from roost.domain.event import Event
 from roost.domain.key import ApiKey, Role
 from roost.domain.model import Model
+from roost.domain.usage import UsageBatch
 from roost.store.base import StatusChange
 
 T = TypeVar("T")
@@ -102,6 +103,18 @@ def prepare_change(change: StatusChange) -> StatusChange:
         upsert_replicas=tuple(canonical(replica) for replica in change.upsert_replicas),
         events=tuple(prepare_events(change.events)),
     )
+
+
+def prepare_usage(batch: UsageBatch) -> UsageBatch:
+    """A report as stores keep it: one row per key. Raises ``BadRequest`` for what no database takes, and when a row
+    occurs twice."""
+    _require_storable(batch.gateway)
+    for row in batch.rows:
+        _require_storable(row.endpoint_id, row.replica_id or "", row.key_id or "", row.outcome, row.owner)
+    batch = replace(batch, rows=tuple(canonical(row) for row in batch.rows))
+    if len({row.key for row in batch.rows}) != len(batch.rows):
+        raise BadRequest("A row occurs twice in one report of usage.")
+    return batch
 
 
 def check_limit(limit: int) -> None:

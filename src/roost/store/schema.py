@@ -17,7 +17,7 @@ from roost.store.tables import VERSION_TABLE
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest version that this code knows; a test holds it against the migrations."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -26,7 +26,8 @@ from roost.domain.event import Event
 from roost.domain.key import ApiKey
 from roost.domain.model import Model
 from roost.domain.replica import Replica
-from roost.store import connections, rows, rules, schema, tables, transactions
+from roost.domain.usage import UsageBatch, UsageRow
+from roost.store import connections, rows, rules, schema, tables, transactions, usage_sums
 from roost.store.base import StatusChange
 
 T = TypeVar("T")
@@ -222,6 +223,20 @@ class SqlStore:
                 return ()
             query = query.where(tables.events.c.endpoint_id == endpoint_id)
         return [rows.event_from(row) for row in await self._read(query)]
+
+    async def add_usage(self, batch: UsageBatch, now: datetime) -> bool:
+        """See ``Store.add_usage``."""
+        new, at = rules.prepare_usage(batch), rules.canonical(now)
+        return await self._write(lambda connection: usage_sums.add(connection, new, at))
+
+    async def usage(
+        self, since: datetime, until: datetime, *, owner: str | None = None, endpoint_id: str | None = None
+    ) -> Sequence[UsageRow]:
+        """See ``Store.usage``."""
+        if not rules.storable((owner or "") + (endpoint_id or "")):
+            return ()
+        query = usage_sums.between(since, until, owner=owner, endpoint_id=endpoint_id)
+        return [usage_sums.row_from(row) for row in await self._read(query)]
 
     async def _endpoint(self, column: Any, value: str) -> Endpoint | None:
         if not rules.storable(value):

@@ -7,6 +7,7 @@ Never changed without a migration: a test compares the two.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -25,6 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+
+from roost.domain.usage import UsageSums
 
 metadata = MetaData(
     naming_convention={
@@ -127,6 +131,29 @@ api_keys = Table(
     Column("tokens_per_minute", BigInteger),
     Column("concurrency", BigInteger),
 )
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute", UtcDateTime, primary_key=True),
+    Column("endpoint_id", Key, primary_key=True),
+    Column("replica_id", Key, primary_key=True),
+    Column("key_id", Key, primary_key=True),
+    Column("outcome", Key, primary_key=True),
+    Column("owner", Key, nullable=False),
+    *(Column(each.name, Double if each.type == "float" else BigInteger, nullable=False) for each in fields(UsageSums)),
+    Index(None, "owner", "minute"),
+)
+"""Sums by the minute. ``replica_id`` and ``key_id`` are "" where there was none: a key's columns hold no NULL."""
+
+usage_reports = Table(
+    "usage_reports",
+    metadata,
+    Column("gateway", Key, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""The last report of each gateway's run that is in the sums, written in one transaction with them."""
 
 models = Table(
     "models",

@@ -15,7 +15,7 @@ import pytest
 
 # Before the imports, so that failing assertions in them show their values.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{group}" for group in ("durable", "endpoints", "records", "statuses", "values"))
+    *(f"{__name__}.{group}" for group in ("durable", "endpoints", "records", "statuses", "usage", "values"))
 )
 
 from roost.testing.store_contract.base import Connect  # noqa: E402
@@ -23,12 +23,13 @@ from roost.testing.store_contract.durable import DurabilityContract  # noqa: E40
 from roost.testing.store_contract.endpoints import EndpointContract  # noqa: E402
 from roost.testing.store_contract.records import RecordContract  # noqa: E402
 from roost.testing.store_contract.statuses import StatusContract  # noqa: E402
+from roost.testing.store_contract.usage import UsageContract  # noqa: E402
 from roost.testing.store_contract.values import ValueContract  # noqa: E402
 
 __all__ = ["Connect", "DurableStoreContract", "StoreContract"]
 
 
-class StoreContract(EndpointContract, StatusContract, RecordContract, ValueContract):
+class StoreContract(EndpointContract, StatusContract, RecordContract, UsageContract, ValueContract):
     """Holds for every store."""
 
 
