@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from roost.cli.commands.demo import Demo, largest, shortened
+from roost.cli.commands.demo import largest
 from roost.cli.failure import CommandFailed
-from roost.cli.output import Output
 from roost.schemas import Hardware
+from roost.wiring.temporary import TemporaryServer, shortened
 
 
 def offer(name: str, kind: str, count: int, status: str = "available") -> Hardware:
@@ -52,7 +52,7 @@ def test_the_end_of_every_log_is_shown(tmp_path: Path) -> None:
     logs.mkdir()
     (logs / "control.log").write_text("one\ntwo\n")
     (logs / "empty.log").write_text("")
-    assert Demo(Output(), tmp_path, 0).log_lines() == ("The end of control.log:", "  one", "  two")
+    assert TemporaryServer(tmp_path).log_lines() == ("The end of control.log:", "  one", "  two")
 
 
 def test_it_says_where_the_weights_are_kept_and_what_to_type_next(tmp_path: Path) -> None:
@@ -91,11 +91,14 @@ from pathlib import Path
 from roost.cli.commands.demo import Demo
 from roost.cli.failure import Interrupted
 from roost.cli.output import Output
+from roost.wiring.temporary import TemporaryServer
 signal.signal(signal.SIGINT, signal.default_int_handler)
 server = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 assert server.stdout.readline() == "up\\n"
 try:
-    Demo(Output(), Path(sys.argv[2]), 0)._stop(server)
+    demo = Demo(Output(), Path(sys.argv[2]), 0)
+    demo.server = TemporaryServer(demo.home, process=server)
+    demo._stop()
 except Interrupted as interrupted:
     print(interrupted.message, server.poll())
 """

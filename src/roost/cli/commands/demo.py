@@ -6,14 +6,9 @@ happens, and says so if a process should survive.
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +30,6 @@ SYSTEM = "You are a helpful assistant."
 LIMIT_S = 300.0
 """Longest time that the endpoint may take to come up, the download included."""
 POLL_S = 0.1
-STOP_S = 60.0
 
 
 def demo(
@@ -55,7 +49,7 @@ def demo(
         if keep_home:
             out.line(f"Kept: {home}")
         else:
-            shutil.rmtree(home, ignore_errors=True)
+            story.server.remove()
     if json:
         out.json({"ok": True, "model": MODEL, "seconds": round(time.monotonic() - story.began, 2), **story.told})
         return
@@ -78,28 +72,29 @@ def next_steps() -> tuple[str, ...]:
     )
 
 
-@dataclass(slots=True)
 class Demo:
-    """One run of the demo."""
+    """One run of the demo. ``told`` is what ``--json`` prints of it."""
 
-    out: Output
-    home: Path
-    port: int
-    began: float = field(default_factory=time.monotonic)
-    told: dict[str, Any] = field(default_factory=lambda: {"hardware": None, "start_s": None, "answers": []})
-    """What ``--json`` prints of it."""
+    def __init__(self, out: Output, home: Path, port: int) -> None:
+        from roost.wiring.temporary import TemporaryServer
+
+        self.out = out
+        self.home = home
+        self.began = time.monotonic()
+        self.told: dict[str, Any] = {"hardware": None, "start_s": None, "answers": []}
+        self.server = TemporaryServer(home, "--port", str(port))
 
     def run(self) -> None:
         """The whole story. Raises ``CommandFailed`` with the cause and the end of the logs."""
         from roost.client.errors import ClientError
         from roost.client.sync import Roost
+        from roost.wiring.temporary import ServerFailed
 
         self.out.text(f"A server in {self.home}, one endpoint of {MODEL}, two questions.")
         self._share_weights()
         self.out.line("")
-        server = self._spawn()
         try:
-            self._await_banner(server)
+            self.server.start()
             with Roost(home=self.home) as client:
                 self.tell(f"the server is up at {client.base_url}")
                 endpoint = self._started(client, self._create(client))
@@ -107,61 +102,27 @@ class Demo:
                     self._ask(client, endpoint, question)
                 client.endpoints.delete(endpoint.id)
         except ClientError as error:
-            raise CommandFailed(error.message, lines=self.log_lines()) from error
+            raise CommandFailed(error.message, lines=self.server.log_lines()) from error
+        except ServerFailed as error:
+            raise CommandFailed(error.message, lines=error.lines) from error
         except KeyboardInterrupt:
-            server.send_signal(signal.SIGQUIT)
+            self.server.quit()
             raise Interrupted("\nInterrupted; the server is stopped.") from None
         finally:
-            self._stop(server)
+            self._stop()
 
     def tell(self, text: str) -> None:
         """A line with the seconds since the beginning."""
         self.out.text(f"{time.monotonic() - self.began:6.1f} s  {text}")
 
-    def log_lines(self) -> tuple[str, ...]:
-        """The end of the server's logs."""
-        from roost.wiring import logfiles
-
-        logs = [path for path in sorted((self.home / "logs").glob("*.log")) if not path.name.endswith(".access.log")]
-        found = [(path, logfiles.tail(path)) for path in logs]
-        return tuple(
-            text
-            for path, lines in found
-            if lines
-            for text in (f"The end of {path.name}:", *(f"  {shortened(line)}" for line in lines))
-        )
-
     def _share_weights(self) -> None:
         """Let the temporary home use a cache that outlives it, so that the next demo need not download again."""
         cache = Path.home() / ".cache" / "roost" / "models"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.out.note(f"{cache} cannot be used ({error.strerror}): the weights are downloaded for this run only.")
-        else:
-            (self.home / "models").symlink_to(cache)
+        against = self.server.share_weights(cache)
+        if against is None:
             self.out.text(f"The weights are kept in {cache}, for the next demo.")
-
-    def _spawn(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "roost", "serve", "--home", str(self.home), "--port", str(self.port)]
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def _await_banner(self, server: subprocess.Popen[str]) -> None:
-        assert server.stdout is not None
-        said = []
-        # Readiness is a line of the banner; the end of the output means that it never came.
-        for line in server.stdout:
-            said.append(line.rstrip())
-            if "is serving at" in line:
-                return
-        raise CommandFailed("The server did not start:", lines=tuple(said))
+        else:
+            self.out.note(f"{against}: the weights are downloaded for this run only.")
 
     def _create(self, client: Roost) -> Endpoint:
         hardware = largest(client.endpoints.list_hardware(MODEL).data)
@@ -185,9 +146,8 @@ class Demo:
             return started
         except WaitFailed as error:
             last = error.endpoint
-            raise CommandFailed(
-                f"The endpoint did not start: {condition(last)}.", lines=(*failure_lines(last), *self.log_lines())
-            ) from error
+            lines = (*failure_lines(last), *self.server.log_lines())
+            raise CommandFailed(f"The endpoint did not start: {condition(last)}.", lines=lines) from error
 
     def _ask(self, client: Roost, endpoint: Endpoint, question: str) -> None:
         self.out.line("")
@@ -203,37 +163,19 @@ class Demo:
         self.out.line(f"  [{summary(answer)}]")
         self.told["answers"].append({"question": question, **document(answer)})
         if not answer.text.strip():
-            raise CommandFailed("The model answered with no text.", lines=self.log_lines())
+            raise CommandFailed("The model answered with no text.", lines=self.server.log_lines())
 
-    def _stop(self, server: subprocess.Popen[str]) -> None:
-        from roost.wiring.pids import processes_naming
+    def _stop(self) -> None:
+        from roost.wiring.temporary import ServerFailed
 
-        interrupted = False
         try:
-            server.send_signal(signal.SIGTERM)
-            server.wait(STOP_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            # It ends at once now; a third Ctrl-C would only leave processes behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            server.send_signal(signal.SIGQUIT)
-            server.wait(STOP_S)
-        finally:
-            assert server.stdout is not None
-            server.stdout.close()
-        left = processes_naming(str(self.home))
-        if left:
-            lines = tuple(f"  {pid}  {line}" for pid, line in sorted(left.items()))
-            raise CommandFailed("The server has ended, but processes of it are left:", lines=lines)
+            interrupted = self.server.stop()
+        except ServerFailed as error:
+            raise CommandFailed(error.message, lines=error.lines) from error
         self.out.line("")
         self.tell("stopped; no process is left")
         if interrupted:
             raise Interrupted("Interrupted while stopping; the server is stopped.")
-
-
-def shortened(line: str, most: int = 400) -> str:
-    """A log line without its middle, when it is longer than ``most`` characters: a traceback's cause is at its end."""
-    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
 
 
 def largest(offers: list[Hardware]) -> str:
