@@ -115,3 +115,57 @@ async def test_a_key_s_state_is_told(office: Office, http: httpx.AsyncClient) ->
 
     states = {item["id"]: item["state"] for item in (await http.get("/keys")).json()["data"]}
     assert (states[soon["id"]], states[gone["id"]], states["key-00000001"]) == ("expired", "revoked", "active")
+
+
+async def test_limits_are_told_wherever_a_key_is(app: FastAPI, http: httpx.AsyncClient) -> None:
+    limits = {"requests_per_minute": 60, "tokens_per_minute": 10**9, "concurrency": 1}
+    key = await issue(http, role="inference", **limits)
+
+    one = (await http.get(f"/keys/{key['id']}")).json()
+    assert key == {**one, "key": key["key"]}
+    assert one.items() >= limits.items()
+    assert one in (await http.get("/keys")).json()["data"]
+    async with holder(app, key) as its_holder:
+        assert (await its_holder.get("/whoami")).json().items() >= limits.items()
+
+
+async def test_limits_change_one_by_one(office: Office, http: httpx.AsyncClient) -> None:
+    key = await issue(http, requests_per_minute=60, concurrency=1)
+    wakes = office.route_wakes
+
+    changed = await http.patch(f"/keys/{key['id']}", json={"requests_per_minute": 5, "concurrency": None})
+
+    told = {name: changed.json()[name] for name in ("requests_per_minute", "tokens_per_minute", "concurrency")}
+    assert told == {"requests_per_minute": 5, "tokens_per_minute": None, "concurrency": None}
+    assert office.route_wakes == wakes + 1, "gateways are told"
+    events = await office.events()
+    assert (events[-1].kind, events[-1].data) == ("key.changed", {"key": key["id"]})
+    assert "concurrency unlimited, requests_per_minute 5" in events[-1].reason
+    assert (await http.patch(f"/keys/{key['id']}", json={})).json() == changed.json()
+    assert await office.events() == events, "nothing has changed"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"concurrency": 0}, "concurrency"),
+        ({"tokens_per_minute": "1"}, "tokens_per_minute"),
+        ({"role": "admin"}, "role"),
+    ],
+)
+async def test_limits_that_are_none_are_refused(http: httpx.AsyncClient, body: dict[str, Any], param: str) -> None:
+    key = await issue(http)
+    assert check_failure(await http.patch(f"/keys/{key['id']}", json=body), 400)["param"] == param
+
+
+async def test_only_admins_change_limits_and_only_of_keys_that_can_be_used(
+    app: FastAPI, http: httpx.AsyncClient
+) -> None:
+    key = await issue(http, owner="bob", concurrency=1)
+    async with holder(app, key) as member:
+        check_failure(await member.patch(f"/keys/{key['id']}", json={"concurrency": None}), 403)
+        check_failure(await member.get("/keys/key-00000001"), 404)
+    await http.delete(f"/keys/{key['id']}")
+    refused = check_failure(await http.patch(f"/keys/{key['id']}", json={"concurrency": None}), 400)
+    assert refused["code"] == "key_revoked"
+    assert check_failure(await http.patch("/keys/key-none", json={}), 404)["code"] == "key_not_found"

@@ -272,6 +272,9 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         "state": "active",
         "name": None,
         "endpoints": None,
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "concurrency": None,
     }
     async with client_of(app, None, authorization=f"Bearer {key['key']}") as bob:
         listed = (await bob.get("/keys")).json()["data"]
@@ -305,6 +308,12 @@ async def test_keys_come_and_go(app: FastAPI, http: httpx.AsyncClient) -> None:
         ({"endpoints": ["e"] * 1001}, "endpoints"),
         ({"role": "admin", "endpoints": ["endpoint-none"]}, "endpoints"),
         ({"endpoint": ["endpoint-1"]}, "endpoint"),
+        ({"requests_per_minute": 0}, "requests_per_minute"),
+        ({"tokens_per_minute": "10"}, "tokens_per_minute"),
+        ({"tokens_per_minute": 1.5}, "tokens_per_minute"),
+        ({"concurrency": 10**9 + 1}, "concurrency"),
+        ({"concurrency": True}, "concurrency"),
+        ({"requests_per_second": 1}, "requests_per_second"),
         ({"expires": "2030-01-01T00:00:00Z"}, "expires"),
     ],
 )
@@ -371,6 +380,9 @@ async def test_who_one_is(http: httpx.AsyncClient) -> None:
         "role": "admin",
         "endpoints": None,
         "expires_at": None,
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "concurrency": None,
     }
     for path in ("/v3/whoami", "/v1/v3/whoami"):
         assert (await http.get(f"http://roost.test{path}")).json() == {
@@ -397,6 +409,7 @@ ROUTES = [
     ("DELETE", "/models/test/model"),
     ("GET", "/keys"),
     ("POST", "/keys"),
+    ("PATCH", "/keys/key-00000001"),
     ("DELETE", "/keys/key-00000001"),
     ("GET", "/events"),
     ("GET", "/whoami"),

@@ -323,6 +323,26 @@ def test_a_key_with_limits_says_so_everywhere(bench: Bench) -> None:
     assert "2100-01-01" in spoken
 
 
+def test_a_key_s_limits_are_set_shown_changed_and_lifted(bench: Bench) -> None:
+    made = bench.json("keys", "create", "--requests-per-minute", "60", "--concurrency", "2", "--tokens-per-minute", "0")
+    assert [made[name] for name in ("requests_per_minute", "tokens_per_minute", "concurrency")] == [60, None, 2]
+    assert "60 requests/min, 2 at once" in bench.run("keys", "list").stdout
+    assert "5 tokens/min" in bench.run("keys", "create", "--tokens-per-minute", "5").stderr
+
+    changed = bench.run("keys", "update", made["id"], "--tokens-per-minute", "1000", "--concurrency", "0")
+    assert (changed.exit_code, changed.stdout) == (0, f"{made['id']}: 60 requests/min, 1000 tokens/min.\n")
+    lifted = bench.json("keys", "update", made["id"], "--tokens-per-minute", "0", "--requests-per-minute", "0")
+    assert lifted["requests_per_minute"] is None
+    assert "no limits" in bench.run("keys", "update", made["id"], "--concurrency", "0").stdout
+
+
+def test_a_change_of_no_limit_is_a_mistake_of_usage(bench: Bench) -> None:
+    nothing = bench.run("keys", "update", "key-00000001")
+    assert (nothing.exit_code, "--requests-per-minute" in nothing.stderr) == (2, True)
+    assert bench.run("keys", "update", "key-00000001", "--concurrency", "-1").exit_code == 2
+    assert bench.run("keys", "update", "key-none", "--concurrency", "1").exit_code == 3
+
+
 def test_a_key_for_an_endpoint_that_is_not_there_is_refused(bench: Bench) -> None:
     result = bench.run("keys", "create", "--endpoint", "endpoint-none")
     assert result.exit_code == 1

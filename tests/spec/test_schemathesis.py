@@ -130,7 +130,7 @@ def steer(case: Any, world: World) -> None:
         path["endpoint"] = world.made() if name == "delete_endpoint" else world.stopped
     if there and "model" in path:
         path["model"] = world.model() if name == "remove_model" else MODEL
-    if there and name == "revoke_key":
+    if there and name in ("revoke_key", "get_key", "update_key"):
         path["key_id"] = world.key()
     if there and isinstance(body, dict) and name == "create_endpoint":
         body |= {"model": MODEL, "hardware": HARDWARE}

@@ -27,7 +27,13 @@ from roost.api.openapi_operations import (
     Operation,
 )
 
-BODIES = (schemas.EndpointCreate, schemas.EndpointUpdate, schemas.ModelCreate, schemas.ApiKeyCreate)
+BODIES = (
+    schemas.EndpointCreate,
+    schemas.EndpointUpdate,
+    schemas.ModelCreate,
+    schemas.ApiKeyCreate,
+    schemas.ApiKeyUpdate,
+)
 REFERENCE = "#/components/schemas/{model}"
 ABOUT = """Dedicated LLM endpoints on your own machines.
 

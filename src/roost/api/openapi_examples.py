@@ -89,6 +89,8 @@ KEY = {
 }
 KEYS = {"object": "list", "data": [KEY]}
 CREATE_KEY = {"member": {"owner": "user", "role": "member"}}
+LIMIT_KEY = {"slower": {"requests_per_minute": 60, "concurrency": None}}
+LIMITED_KEY = {**KEY, "requests_per_minute": 60}
 NEW_KEY = {**KEY, "key": "roost-0123456789abcdef"}
 EVENTS: dict[str, Any] = {"object": "list", "data": []}
 WHOAMI = {

@@ -51,6 +51,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/models/{model}/pull"): Operation("pull_model", (400, 403, 404), answer=examples.MODEL),
     ("get", "/keys"): Operation("list_keys", (403,), answer=examples.KEYS),
     ("post", "/keys"): Operation("create_key", (*BODY, 403), examples.CREATE_KEY, examples.NEW_KEY),
+    ("get", "/keys/{key_id}"): Operation("get_key", (403, 404), answer=examples.KEY),
+    ("patch", "/keys/{key_id}"): Operation("update_key", (*BODY, 403, 404), examples.LIMIT_KEY, examples.LIMITED_KEY),
     ("delete", "/keys/{key_id}"): Operation("revoke_key", (400, 403, 404)),
     ("get", "/events"): Operation("list_events", (400, 403, 404), answer=examples.EVENTS),
     ("get", "/whoami"): Operation("whoami", answer=examples.WHOAMI),
@@ -78,7 +80,8 @@ FAILURES: dict[int, tuple[str, str, dict[str, Any]]] = {
     413: ("PayloadTooLarge", "The body is larger than `max_body_bytes` (64 MiB).", examples.TOO_LARGE),
     429: (
         "TooManyRequests",
-        "Too many wait for this deployment, which `retry-after` says more of, or too many streams are open.",
+        "Too many wait for this deployment, too many streams are open, or a limit of the key is used up: "
+        "`retry-after` says how long.",
         examples.FULL,
     ),
     500: ("InternalError", "A defect; the server's log has more under the `x-request-id`.", examples.DEFECT),

@@ -7,6 +7,7 @@ are replaced here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -201,6 +202,7 @@ def key_view(key: ApiKey, now: datetime) -> schemas.ApiKey:
         state=key.state(now).value,
         name=key.name,
         endpoints=_listed(key.endpoints),
+        **asdict(key.limits),
     )
 
 
@@ -239,6 +241,7 @@ def whoami_view(principal: Principal) -> schemas.Whoami:
         role=principal.role.value,
         endpoints=_listed(principal.endpoints),
         expires_at=principal.expires_at,
+        **asdict(principal.limits),
     )
 
 

@@ -20,8 +20,20 @@ HARDWARE_COLUMNS = ("ID", "TYPE", "COUNT", "MEMORY (GB)", "PER MINUTE", "AVAILAB
 SPARE_HARDWARE_COLUMNS = ("TYPE", "COUNT", "PER MINUTE", "MEMORY (GB)")
 MODEL_COLUMNS = ("ID", "ALIAS", "TYPE", "ENGINE", "CONTEXT", "SIZE", "WEIGHTS", "SOURCE", "USED BY")
 SPARE_MODEL_COLUMNS = ("SOURCE", "CONTEXT", "TYPE", "ENGINE", "USED BY", "SIZE", "WEIGHTS")
-KEY_COLUMNS = ("ID", "NAME", "OWNER", "ROLE", "STATE", "CREATED", "EXPIRES", "REVOKED", "ENDPOINTS", "CURRENT")
-SPARE_KEY_COLUMNS = ("CREATED", "REVOKED", "NAME", "EXPIRES", "ENDPOINTS", "ROLE")
+KEY_COLUMNS = (
+    "ID",
+    "NAME",
+    "OWNER",
+    "ROLE",
+    "STATE",
+    "CREATED",
+    "EXPIRES",
+    "REVOKED",
+    "ENDPOINTS",
+    "LIMITS",
+    "CURRENT",
+)
+SPARE_KEY_COLUMNS = ("CREATED", "REVOKED", "NAME", "EXPIRES", "LIMITS", "ENDPOINTS", "ROLE")
 
 
 def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
@@ -211,8 +223,16 @@ def key_row(key: ApiKey, current: str) -> tuple[str, ...]:
         expires,
         revoked,
         listed,
+        key_limits(key) or "-",
         "this key" if key.id == current else "-",
     )
+
+
+def key_limits(key: ApiKey) -> str:
+    """A key's limits in words; empty when it has none."""
+    limits = ((key.requests_per_minute, "requests/min"), (key.tokens_per_minute, "tokens/min"))
+    told = [f"{limit} {what}" for limit, what in limits if limit is not None]
+    return ", ".join(told if key.concurrency is None else [*told, f"{key.concurrency} at once"])
 
 
 def event_line(event: Event, *, of_one: bool) -> str:

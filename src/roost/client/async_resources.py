@@ -13,6 +13,7 @@ from roost.client.requests import UNSET, Answer, Call, Unset
 from roost.client.streaming import EventDecoder, event_object
 from roost.client.waiting import POLL_S, Done, Fail, Target, Waiting, news_key, step
 from roost.schemas import (
+    ApiKey,
     ApiKeyCreated,
     ApiKeyList,
     Endpoint,
@@ -233,18 +234,51 @@ class AsyncKeys:
         expires_at: datetime | None = None,
         name: str | None = None,
         endpoints: Sequence[str] | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        concurrency: int | None = None,
     ) -> ApiKeyCreated:
         """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it.
 
         ``expires_at`` has a time zone; ``endpoints`` are ids or names of those that it is for, None for all of the
-        owner's.
+        owner's. The limits are for its inference requests; None: no limit.
         """
-        call = requests.create_key(owner=owner, role=role, expires_at=expires_at, name=name, endpoints=endpoints)
+        call = requests.create_key(
+            owner=owner,
+            role=role,
+            expires_at=expires_at,
+            name=name,
+            endpoints=endpoints,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
+        )
         return (await self._sender.send(call)).value
 
     async def list(self) -> ApiKeyList:
         """The keys that were issued, without the keys themselves."""
         return (await self._sender.send(requests.list_keys())).value
+
+    async def retrieve(self, key_id: str) -> ApiKey:
+        """One key, without the key itself."""
+        return (await self._sender.send(requests.retrieve_key(key_id))).value
+
+    async def update(
+        self,
+        key_id: str,
+        *,
+        requests_per_minute: int | Unset | None = UNSET,
+        tokens_per_minute: int | Unset | None = UNSET,
+        concurrency: int | Unset | None = UNSET,
+    ) -> ApiKey:
+        """Change the limits that are given, leave the rest; None lifts one. Requests follow within about a second."""
+        call = requests.update_key(
+            key_id,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
+        )
+        return (await self._sender.send(call)).value
 
     async def revoke(self, key_id: str) -> None:
         """Revoke a key by its id."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from roost.client.errors import ApiError, UnexpectedAnswer, kind_of
 from roost.client.retry import retry_after
 from roost.schemas import (
+    ApiKey,
     ApiKeyCreated,
     ApiKeyList,
     Endpoint,
@@ -243,20 +244,49 @@ def create_key(
     expires_at: datetime | None = None,
     name: str | None = None,
     endpoints: Sequence[str] | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    concurrency: int | None = None,
 ) -> Call[ApiKeyCreated]:
     """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it.
 
     ``expires_at`` has a time zone; ``endpoints`` are ids or names of those that it is for, None for all of the owner's.
+    The limits are for its inference requests; None: no limit.
     """
     expires = None if expires_at is None else expires_at.isoformat()
     listed = None if endpoints is None else list(endpoints)
     body = _given(owner=owner, role=role, expires_at=expires, name=name, endpoints=listed)
+    body |= _given(
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
+    )
     return Call(Request("POST", "/keys", json=body), _as(ApiKeyCreated))
 
 
 def list_keys() -> Call[ApiKeyList]:
     """The keys that were issued, without the keys themselves."""
     return Call(Request("GET", "/keys"), _as(ApiKeyList))
+
+
+def retrieve_key(key_id: str) -> Call[ApiKey]:
+    """One key, without the key itself."""
+    return Call(Request("GET", f"/keys/{_segment(key_id)}"), _as(ApiKey))
+
+
+def update_key(
+    key_id: str,
+    *,
+    requests_per_minute: int | Unset | None = UNSET,
+    tokens_per_minute: int | Unset | None = UNSET,
+    concurrency: int | Unset | None = UNSET,
+) -> Call[ApiKey]:
+    """Change the limits that are given, leave the rest; None lifts one."""
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrency": concurrency,
+    }
+    body = {name: limit for name, limit in limits.items() if not isinstance(limit, Unset)}
+    return Call(Request("PATCH", f"/keys/{_segment(key_id)}", json=body), _as(ApiKey))
 
 
 def revoke_key(key_id: str) -> Call[None]:

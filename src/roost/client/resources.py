@@ -13,6 +13,7 @@ from roost.client.requests import UNSET, Answer, Call, Unset
 from roost.client.streaming import EventDecoder, event_object
 from roost.client.waiting import POLL_S, Done, Fail, Target, Waiting, news_key, step
 from roost.schemas import (
+    ApiKey,
     ApiKeyCreated,
     ApiKeyList,
     Endpoint,
@@ -227,18 +228,51 @@ class Keys:
         expires_at: datetime | None = None,
         name: str | None = None,
         endpoints: Sequence[str] | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        concurrency: int | None = None,
     ) -> ApiKeyCreated:
         """Issue an API key, of the caller's owner unless told; the answer is the only place that shows it.
 
         ``expires_at`` has a time zone; ``endpoints`` are ids or names of those that it is for, None for all of the
-        owner's.
+        owner's. The limits are for its inference requests; None: no limit.
         """
-        call = requests.create_key(owner=owner, role=role, expires_at=expires_at, name=name, endpoints=endpoints)
+        call = requests.create_key(
+            owner=owner,
+            role=role,
+            expires_at=expires_at,
+            name=name,
+            endpoints=endpoints,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
+        )
         return self._sender.send(call).value
 
     def list(self) -> ApiKeyList:
         """The keys that were issued, without the keys themselves."""
         return self._sender.send(requests.list_keys()).value
+
+    def retrieve(self, key_id: str) -> ApiKey:
+        """One key, without the key itself."""
+        return self._sender.send(requests.retrieve_key(key_id)).value
+
+    def update(
+        self,
+        key_id: str,
+        *,
+        requests_per_minute: int | Unset | None = UNSET,
+        tokens_per_minute: int | Unset | None = UNSET,
+        concurrency: int | Unset | None = UNSET,
+    ) -> ApiKey:
+        """Change the limits that are given, leave the rest; None lifts one. Requests follow within about a second."""
+        call = requests.update_key(
+            key_id,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
+        )
+        return self._sender.send(call).value
 
     def revoke(self, key_id: str) -> None:
         """Revoke a key by its id."""

@@ -24,7 +24,7 @@ from roost.schemas.hardware import (
     ZoneList,
 )
 from roost.schemas.identity import Whoami, WhoamiKey, WhoamiNested, WhoamiOrganization, WhoamiProject
-from roost.schemas.keys import ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyList, Role
+from roost.schemas.keys import ApiKey, ApiKeyCreate, ApiKeyCreated, ApiKeyList, ApiKeyUpdate, Role
 from roost.schemas.logs import LogLine, LogList
 from roost.schemas.models import (
     Download,
@@ -42,6 +42,7 @@ __all__ = [
     "ApiKeyCreate",
     "ApiKeyCreated",
     "ApiKeyList",
+    "ApiKeyUpdate",
     "Autoscaling",
     "AutoscalingBody",
     "DesiredState",

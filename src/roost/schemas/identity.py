@@ -21,6 +21,9 @@ class Whoami(Answer):
     role: str
     endpoints: list[str] | None = None
     expires_at: datetime | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
 
 
 class WhoamiKey(Answer):

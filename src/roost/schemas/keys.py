@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from roost.domain.key import MAX_LIMIT
 from roost.schemas.base import Answer, Body, Listing
 
 State = Literal["active", "expired", "revoked"]
@@ -18,6 +19,17 @@ Role = Literal["admin", "member", "inference"]
 """What a key may do."""
 
 
+def _limit(what: str) -> Any:
+    return Field(default=None, description=f"{what}; null: any number.")
+
+
+def _settable(what: str) -> Any:
+    return Field(default=None, ge=1, le=MAX_LIMIT, description=f"{what}; null: any number.")
+
+
+_REQUESTS = "Inference requests per minute, of which a minute's may come at once"
+_TOKENS = "Prompt and completion tokens per minute"
+_CONCURRENCY = "Inference requests at once, waiting ones included"
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -43,6 +55,9 @@ class ApiKey(Answer):
     endpoints: list[str] | None = Field(
         default=None, description="Ids of the endpoints that the key is for; null: all of its owner's."
     )
+    requests_per_minute: int | None = _limit(_REQUESTS)
+    tokens_per_minute: int | None = _limit(_TOKENS)
+    concurrency: int | None = _limit(_CONCURRENCY)
 
 
 class ApiKeyCreated(ApiKey):
@@ -73,3 +88,17 @@ class ApiKeyCreate(Body):
         default=None,
         description="Ids or names of the endpoints that the key is for; absent: all of its owner's. Not for admins.",
     )
+    requests_per_minute: int | None = _settable(_REQUESTS)
+    tokens_per_minute: int | None = _settable(_TOKENS)
+    concurrency: int | None = _settable(_CONCURRENCY)
+
+
+class ApiKeyUpdate(Body):
+    """The body of ``PATCH /keys/{id}``: any subset; what is absent stays. Unknown fields are refused, as when a key is
+    made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_minute: int | None = _settable(_REQUESTS)
+    tokens_per_minute: int | None = _settable(_TOKENS)
+    concurrency: int | None = _settable(_CONCURRENCY)

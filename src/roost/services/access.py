@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from roost.domain.errors import PermissionDenied
-from roost.domain.key import Role, reaches
+from roost.domain.key import UNLIMITED, KeyLimits, Role, reaches
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a usable key. ``endpoints`` and ``expires_at`` are the key's; see ``domain.key.ApiKey``."""
+    """The holder of a usable key. ``endpoints``, ``expires_at`` and ``limits`` are the key's: see
+    ``domain.key.ApiKey``."""
 
     key_id: str
     owner: str
     role: Role
     endpoints: tuple[str, ...] | None = None
     expires_at: datetime | None = None
+    limits: KeyLimits = UNLIMITED
 
     @property
     def is_admin(self) -> bool:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from roost.domain.errors import AuthenticationFailed, BadRequest, NotFound
 from roost.domain.event import Event
 from roost.domain.ids import UuidSource, event_id, key_id
-from roost.domain.key import ApiKey, Role, digest_of
+from roost.domain.key import MAX_LIMIT, UNLIMITED, ApiKey, KeyLimits, Role, digest_of
 from roost.services.access import Principal
 from roost.store.base import Store
 
@@ -53,7 +53,7 @@ class KeyService:
             )
         if not key.usable(self.now()):
             raise AuthenticationFailed("authentication failed: this API key has expired.", code="expired_api_key")
-        return Principal(key.id, key.owner, key.role, key.endpoints, key.expires_at)
+        return Principal(key.id, key.owner, key.role, key.endpoints, key.expires_at, key.limits)
 
     async def create(
         self,
@@ -64,6 +64,7 @@ class KeyService:
         expires_at: datetime | None,
         name: str | None = None,
         endpoints: Sequence[str] | None = None,
+        limits: KeyLimits = UNLIMITED,
     ) -> IssuedKey:
         """Issue a key; ``endpoints`` are ids or names of those that it is for (None: all of its owner's).
 
@@ -78,6 +79,7 @@ class KeyService:
             raise BadRequest(
                 "owner must be 1 to 64 letters, digits and . _ - (a letter or digit first).", param="owner"
             )
+        check_limits(asdict(limits))
         listed = None if endpoints is None else await self._listed(endpoints, chosen, Role(role))
         secret = f"roost-{self.token()}"
         key = ApiKey(
@@ -89,9 +91,12 @@ class KeyService:
             expires_at=_expiry(expires_at, now),
             name=_name(name),
             endpoints=listed,
+            limits=limits,
         )
-        limits = "" if listed is None else f", limited to {', '.join(listed)}"
-        reason = f"{principal.owner} created a key of role {role} for {chosen}{limits}"
+        only = "" if listed is None else f", limited to {', '.join(listed)}"
+        given = {name: limit for name, limit in asdict(limits).items() if limit is not None}
+        bounds = f", with {_told(given)}" if given else ""
+        reason = f"{principal.owner} created a key of role {role} for {chosen}{only}{bounds}"
         await self.store.insert_key(key, [self._event("key.created", reason, principal, key.id, now)])
         self.wake_routes()
         return IssuedKey(key, secret)
@@ -103,16 +108,34 @@ class KeyService:
         keys = [key for key in await self.store.keys() if principal.may_see(key.owner)]
         return keys if principal.endpoints is None else [key for key in keys if key.id == principal.key_id]
 
+    async def get(self, principal: Principal, key_id: str) -> ApiKey:
+        """A key that the principal sees in its list. Raises ``NotFound`` and ``PermissionDenied``."""
+        key = next((key for key in await self.list(principal) if key.id == key_id), None)
+        if key is None:
+            raise NotFound(f"The API key {key_id[:200]} was not found.", param="id", code="key_not_found")
+        return key
+
+    async def update(self, principal: Principal, key_id: str, limits: Mapping[str, int | None]) -> ApiKey:
+        """Set some of a key's limits (admins only), by the fields of ``KeyLimits``; None lifts one.
+
+        Raises ``NotFound``, ``PermissionDenied``, and ``BadRequest`` naming the field, or for a revoked key.
+        """
+        principal.require_admin("change keys")
+        check_limits(limits)
+        key = await self.get(principal, key_id)
+        told = f"{principal.owner} set {_told(limits)}"
+        events = [self._event("key.changed", told, principal, key.id, self.now())] if limits else []
+        changed = await self.store.limit_key(key.id, limits, events)
+        self.wake_routes()
+        return changed
+
     async def revoke(self, principal: Principal, key_id: str) -> ApiKey:
         """Revoke a key (admins any, members only the one they ask with); again is a no-op.
 
         Raises ``NotFound``, ``PermissionDenied``, and ``BadRequest`` for the last usable admin key, without which
         nobody could make another.
         """
-        keys = await self.list(principal)
-        key = next((key for key in keys if key.id == key_id), None)
-        if key is None:
-            raise NotFound(f"The API key {key_id[:200]} was not found.", param="id", code="key_not_found")
+        key = await self.get(principal, key_id)
         if key.id != principal.key_id:
             principal.require_admin("revoke other keys than itself")
         now = self.now()
@@ -150,6 +173,19 @@ class KeyService:
 
     def _event(self, kind: str, reason: str, principal: Principal, key: str, now: datetime) -> Event:
         return Event(event_id(self.uuids()), now, kind, principal.owner, reason, data={"key": key})
+
+
+def check_limits(limits: Mapping[str, int | None]) -> None:
+    """Raise ``BadRequest`` for a limit that is none or that no gateway can count."""
+    for name, limit in limits.items():
+        if limit is not None and not 1 <= limit <= MAX_LIMIT:
+            raise BadRequest(
+                f"{name} must be from 1 to {MAX_LIMIT}, or null for no limit; to stop a key, revoke it.", param=name
+            )
+
+
+def _told(limits: Mapping[str, int | None]) -> str:
+    return ", ".join(f"{name} {'unlimited' if limit is None else limit}" for name, limit in sorted(limits.items()))
 
 
 def _name(name: str | None) -> str | None:

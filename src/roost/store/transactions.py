@@ -144,7 +144,7 @@ def limit_key(
     """Set some of a key's limits. Raises ``NotFound``, and ``BadRequest`` for a revoked one."""
     usable = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     # With nothing to set, the row is written as it is: an UPDATE needs a column.
-    values = dict(limits) or {"id": key_id}
+    values: rows.Values = dict(limits) or {"id": key_id}
     written = connection.execute(update(api_keys).where(*usable).values(values))
     row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).first()
     if row is None:

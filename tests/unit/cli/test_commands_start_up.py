@@ -138,7 +138,7 @@ def test_the_help_does_not_promise_auto_stop() -> None:
             "create retrieve list update start stop delete logs hardware availability-zones",
         ),
         ("models", "list retrieve pull add rm"),
-        ("keys", "create list revoke"),
+        ("keys", "create list update revoke"),
     ],
 )
 def test_groups_list_their_commands(group: str, commands: str) -> None:

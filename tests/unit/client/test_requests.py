@@ -102,7 +102,21 @@ def test_a_name_is_one_segment_of_the_path(call: Call[Any]) -> None:
                 json={"role": "member", "expires_at": "2030-01-01T00:00:00+00:00", "name": "n", "endpoints": ["e"]},
             ),
         ),
+        (
+            requests.create_key(requests_per_minute=1, tokens_per_minute=2, concurrency=3),
+            Request(
+                "POST",
+                "/keys",
+                json={"role": "member", "requests_per_minute": 1, "tokens_per_minute": 2, "concurrency": 3},
+            ),
+        ),
         (requests.list_keys(), Request("GET", "/keys")),
+        (requests.retrieve_key("key-1"), Request("GET", "/keys/key-1")),
+        (requests.update_key("key-1"), Request("PATCH", "/keys/key-1", json={})),
+        (
+            requests.update_key("key-1", requests_per_minute=5, concurrency=None),
+            Request("PATCH", "/keys/key-1", json={"requests_per_minute": 5, "concurrency": None}),
+        ),
         (requests.revoke_key("key-1"), Request("DELETE", "/keys/key-1")),
         (requests.whoami(), Request("GET", "/whoami")),
     ],
