@@ -89,6 +89,8 @@ class Settings:
     """Requests that one endpoint may hold while it comes up; more get 429."""
     hold_timeout_s: float = 60.0
     """How long a request is held when its client does not announce a timeout."""
+    balancer: str = "expected-ttft"
+    """Which replica a request goes to: ``expected-ttft`` (the soonest first token), or ``least-in-flight``."""
     max_staleness_s: float = 24 * 3600.0
     """Age of the routing table after which a gateway without a control plane reports itself not ready."""
     models_quota_gb: float = 0.0
@@ -180,6 +182,16 @@ def known_home(flag: Path | None = None) -> Path:
 def secret(name: str) -> str | None:
     """The value of an environment variable that holds a secret (an upstream's key), None when unset or empty."""
     return os.environ.get(name) or None
+
+
+def handed_over() -> str | None:
+    """What the program that was this process before left for this one (``roost restart``), once; None when none did."""
+    return os.environ.pop("ROOST_HANDOVER", None)
+
+
+def handing_over(text: str) -> dict[str, str]:
+    """The environment in which the next program of this process finds ``text``."""
+    return {**os.environ, "ROOST_HANDOVER": text}
 
 
 def client_environment() -> tuple[str | None, str | None]:
@@ -308,10 +320,12 @@ def _check(settings: Settings) -> None:
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidSettings(f"{name} must be between {low:g} and {high:g}, not {getattr(settings, name)!r}.")
+    if settings.balancer not in {"expected-ttft", "least-in-flight"}:
+        raise InvalidSettings(f"balancer must be expected-ttft or least-in-flight, not {settings.balancer!r}.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
         raise InvalidSettings(
-            f"{given} is set and {missing} is not: TLS takes the certificate and its key (--tls-cert FILE --tls-key FILE)."
+            f"{given} is set and {missing} is not: TLS takes a certificate and its key (--tls-cert, --tls-key)."
         )
     if settings.sandbox != (settings.runtime == SANDBOX):
         raise InvalidSettings(
@@ -333,6 +347,8 @@ __all__ = [
     "Settings",
     "client_environment",
     "engine_environment",
+    "handed_over",
+    "handing_over",
     "home_dir",
     "hub",
     "known_home",

@@ -106,6 +106,18 @@ def hold_is_full(endpoint: RouteEndpoint, limit: int, now: float) -> Refusal:
     return Refusal(429, message, "hold_queue_full", retry_after=eta(endpoint, now))
 
 
+def queue_is_full(endpoint: RouteEndpoint, limit: int, seconds: float) -> Refusal:
+    """The answer when ``limit`` requests wait already, though replicas are at work: the queue drains in ``seconds``."""
+    message = f"{endpoint.id} is busy and {limit} requests wait for it already. Try again later."
+    return Refusal(429, message, "hold_queue_full", retry_after=seconds, should_retry=True)
+
+
+def busy(endpoint: RouteEndpoint, seconds: float) -> Refusal:
+    """The answer when a request's time is over and no replica had a slot for it: the queue drains in ``seconds``."""
+    message = f"{endpoint.id} is busy: every replica works on as many requests as it takes at once. Try again later."
+    return Refusal(429, message, "busy", retry_after=seconds, should_retry=True)
+
+
 def hold_expired(endpoint: RouteEndpoint, now: float) -> Refusal:
     """The answer when a held request's time is over at ``now`` (seconds since the epoch)."""
     phase = f", {endpoint.phase}" if endpoint.phase is not None else ""

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from roost.config import secret
+from roost.gateway import dispatch
 from roost.gateway.answers import Refusal, connection_line, error_frame
 from roost.gateway.books import ReplicaBook
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import CHAT, COMPLETIONS
 from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
+from roost.gateway.tokens import WINDOW, Tokens, events_before_end, tokens_at_start, tokens_in
 from roost.gateway.upstream import Connection
+from roost.gateway.usage import without_role
+from roost.policy.ejection import GOOD
 
 if TYPE_CHECKING:
     from roost.gateway.exchange import Exchange
 
+KEPT_PIECES = 4
+"""So many of the last pieces of a stream are kept: its usage, the end of its events and of its framing, one more."""
 QUIET_S = 15.0
 """Comments that an engine sends before its first output are kept back for this long, so that a retry stays possible."""
 MAX_JOINED = 16 * 1024
@@ -34,9 +42,14 @@ class Attempt:
     ``sent_at`` is the loop time at which it was written, ``connection`` what it goes over (None before that)."""
 
     __slots__ = (
+        "_before",
         "_collected",
         "_exchange",
+        "_first",
+        "_keep",
         "_last",
+        "_latest",
+        "_passed",
         "_pending",
         "_reframed",
         "_task",
@@ -54,7 +67,10 @@ class Attempt:
         self.status = 0
         self.stream = False
         self.sent_at = 0.0
-        self._pending = self._last = b""
+        self._pending = self._first = self._before = self._last = b""
+        self._keep: Callable[[bytes], None]  # of a stream's pieces; set with its head
+        self._passed = 0
+        self._latest: deque[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._collected: Collected | None = None
@@ -124,12 +140,18 @@ class Attempt:
         request, adapted = exchange.request, exchange.adapted
         kind = request.kind
         self.status = status = head.status
+        if self.replica.standing is not GOOD and status < 500 and status != 429:
+            dispatch.came_through(exchange, self.replica)
         classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
         shaped = classic or adapted.shape is not None or adapted.vectors is not None
         if status >= 300 or adapted.aggregate or (shaped and not adapted.stream):
             self._collected = Collected(head, adapted, chat=kind is CHAT, classic=classic)
             return False
         stream = self.stream = adapted.stream and is_event_stream(head)
+        if stream:
+            # The usage is in the last event but one or two, and each may come as a piece of its own.
+            self._latest = deque(maxlen=KEPT_PIECES)
+            self._keep = self._latest.append
         splice = splice_of(adapted) if stream and shaped else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
         if framed and splice is None:
@@ -145,8 +167,9 @@ class Attempt:
     def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
         exchange = self._exchange
         request, gateway = exchange.request, exchange.gateway
-        return b"HTTP/1.1%b\r\n%b%bx-request-id: %b\r\n\r\n" % (
+        return b"HTTP/1.1%b\r\n%b%b%bx-request-id: %b\r\n\r\n" % (
             head.relayed(framed=framed),
+            exchange.mark,
             gateway.marks,
             b"connection: close\r\n" if request.close else connection_line(gateway.draining, request.http10),
             request.id,
@@ -163,9 +186,15 @@ class Attempt:
                 if self._only_pings(data):
                     return
                 exchange.first = exchange.gateway.now()
+            if exchange.owed:
+                dispatch.settle(exchange, self.replica)
+            self._first = data
             data = self._pending + data
             self._pending = exchange.payload = b""
-        self._last = data
+        if self.stream:
+            self._keep(data)
+        else:
+            self._before, self._last = self._last, data
         exchange.sent += len(data)
         exchange.front.transport.write(data)
 
@@ -176,10 +205,15 @@ class Attempt:
 
     def _shape(self, data: bytes) -> None:
         exchange = self._exchange
+        if exchange.owed:
+            dispatch.settle(exchange, self.replica)
         try:
             if self._collected is not None:
                 self._collected.feed(data)
                 return
+            if self.stream:
+                self._keep(data)
+                self._passed += len(data)
             out = self._reframed.feed(data)  # type: ignore[union-attr]
         except BrokenResponse as error:
             connection = self.connection
@@ -221,10 +255,33 @@ class Attempt:
         if self.stream and self._reframed is not None:
             return self._reframed.end(frame)
         if self.stream and self.connection is not None and self.connection.aligned:
-            if not self._last.endswith((b"\n\n\r\n", b"\n\r\n\r\n")):
+            if not (self._latest and self._latest[-1].endswith((b"\n\n\r\n", b"\n\r\n\r\n"))):
                 frame = b"\n\n" + frame
             return chunk(frame) + LAST_CHUNK
         return None
+
+    # ---- what it took
+
+    def tokens(self) -> Tokens | None:
+        """What the answer has told of its tokens, at its end; None when it has not."""
+        if self._collected is not None:
+            return self._collected.tokens
+        if self._latest is not None:
+            told = self._reframed.tokens() if self._reframed is not None else None
+            return told or tokens_in(b"".join(self._latest))
+        if self._before:
+            return tokens_in(self._before[-WINDOW:] + self._last) or tokens_at_start(self._first)
+        return tokens_in(self._last) or tokens_at_start(self._last)
+
+    def generated(self) -> int:
+        """About how many tokens have come so far, where nobody tells: one for each event with output."""
+        exchange = self._exchange
+        kind = exchange.request.kind
+        if self._collected is not None:
+            return without_role(self._collected.events, kind)
+        if not self._latest:
+            return 0
+        return without_role(events_before_end(self._passed or exchange.sent, b"".join(self._latest)), kind)
 
     def on_upstream_full(self) -> None:
         """The whole request is written at once: nothing to hold back."""

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost.gateway import admission, counters
+from roost.gateway import counters, dispatch
 from roost.gateway.answers import Refusal, response
 from roost.gateway.attempt import Attempt
 from roost.gateway.body import encode
 from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.classic import Adapted
+from roost.gateway.hold_queue import MOST_COST
 from roost.gateway.request import Request
-from roost.policy.balance import least_in_flight
+from roost.policy.ejection import erred, failed
+from roost.policy.prefix import Prompt
 
 if TYPE_CHECKING:
     from roost.gateway.front import Front
     from roost.gateway.gateway import Gateway
 
-SUSPECT_S = 1.0
-"""A replica that failed to answer gets no new requests for this long."""
 STALE_S = 0.1
 """A reused connection that breaks this soon had been closed by the other side before the request came."""
 MAX_CRASHES = 2
@@ -33,7 +33,9 @@ class Exchange:
     """A request, its place in the queue or on a replica, and its answer so far.
 
     ``payload`` is the body as replicas get it, ``sent`` the bytes that the client got, ``first`` the loop time of its
-    first one, ``deadline`` the loop time until which it may be held, ``where`` the replica that was tried last.
+    first one, ``deadline`` the loop time until which it may be held, ``where`` the replica that was tried last and
+    ``mark`` the header lines that tell so, ``refusals`` how often replicas were full. ``prompt`` is set once there was
+    a choice to make, ``owed`` are the tokens of it that count as not computed yet.
     """
 
     __slots__ = (
@@ -46,7 +48,11 @@ class Exchange:
         "first",
         "front",
         "gateway",
+        "mark",
+        "owed",
         "payload",
+        "prompt",
+        "refusals",
         "request",
         "sent",
         "where",
@@ -60,7 +66,9 @@ class Exchange:
         self.adapted = adapted
         self.payload = b""
         self.deadline = 0.0
-        self.sent = self._crashes = 0
+        self.sent = self._crashes = self.refusals = self.owed = 0
+        self.mark = b""
+        self.prompt: Prompt | None = None
         self.done = False
         self.where: str | None = None
         self.attempt: Attempt | None = None
@@ -77,51 +85,32 @@ class Exchange:
             self.refuse(payload)
             return
         self.payload = payload
-        replica = None if book.held else self._pick()
+        replica = None if book.held.size else dispatch.pick(self)
         if replica is not None:
-            self._send_to(replica)
-            return
-        settings = gateway.settings
-        if len(book.held) >= settings.hold_limit:
-            self.refuse(admission.hold_is_full(book.route, settings.hold_limit, gateway.wall()))
-            return
-        book.held.append(self)
-        self._hold()
+            self.send_to(replica)
+        else:
+            dispatch.hold(self)
 
-    def _hold(self) -> None:
-        request, cells = self.request, self.gateway.cells
-        seconds = admission.hold_seconds(request.announced_timeout(), self.gateway.settings.hold_timeout_s)
-        self.deadline = request.started + seconds
-        cells[counters.HELD] += 1
+    @property
+    def lane(self) -> str:
+        """Whom the queue is fair for."""
+        key = self.request.key
+        return key.id if key is not None else ""
 
-    def resume(self) -> bool:
-        """Send a held request if a replica takes it now; True when it did (it is then out of the queue)."""
-        replica = self._pick()
-        if replica is None:
-            return False
-        self.book.held.popleft()
-        self._send_to(replica)
-        return True
+    @property
+    def cost(self) -> int:
+        """Its turns in the queue: one for the answer, and one for each 1,000 tokens of prompt or so."""
+        return min(1 + (len(self.payload) >> 12), MOST_COST)
 
-    def _pick(self) -> ReplicaBook | None:
-        book = self.book
-        ready = book.ready
-        if len(ready) == 1:
-            only = ready[0]
-            return only if not only.suspect_until or only.suspect_until <= self.gateway.now() else None
-        now = self.gateway.now()
-        able = [replica for replica in ready if replica.suspect_until <= now]
-        if not able:
-            return None
-        book.turn += 1
-        return able[least_in_flight([replica.in_flight for replica in able], book.turn)]
-
-    def _send_to(self, replica: ReplicaBook) -> None:
+    def send_to(self, replica: ReplicaBook) -> None:
+        """Try it on the replica that was picked."""
         self._attempt_on(replica).begin()
 
     def _attempt_on(self, replica: ReplicaBook) -> Attempt:
         replica.in_flight += 1
         self.gateway.cells[counters.IN_FLIGHT] += 1
+        if replica.shown:
+            self.gateway.board.put(replica.shown, replica.in_flight)
         self.where = replica.id
         self.attempt = attempt = Attempt(self, replica)
         return attempt
@@ -129,19 +118,21 @@ class Exchange:
     def _leave(self) -> None:
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
-            replica = attempt.replica
-            replica.in_flight -= 1
-            self.gateway.cells[counters.IN_FLIGHT] -= 1
-            if replica.draining and replica.in_flight == 0:
-                self.gateway.drained(replica)
+            dispatch.left(self, attempt.replica)
+
+    def _serve_next(self) -> None:
+        # Its slot is free, unless it goes on there.
+        if self.book.held.size:
+            dispatch.serve(self.gateway, self.book)
 
     # ---- tries that failed
 
     def not_reached(self, attempt: Attempt) -> None:
         """The replica could not be connected to. Nothing was sent, so this counts as no crash."""
         self.gateway.cells[counters.FAILURES] += 1
+        replica = attempt.replica
+        replica.standing = failed(replica.standing, self.gateway.now())
         self._leave()
-        attempt.replica.suspect_until = self.gateway.now() + SUSPECT_S
         self._again()
 
     def lost(self, attempt: Attempt, reason: str, *, stale: bool) -> None:
@@ -156,28 +147,36 @@ class Exchange:
         if self.sent:
             self._break_off(attempt)
             return
-        replica.suspect_until = gateway.now() + SUSPECT_S
+        replica.standing = failed(replica.standing, gateway.now())
+        self._crashed(reason)
+
+    def _crashed(self, reason: str) -> None:
         self._crashes += 1
         if self._crashes < MAX_CRASHES:
             self._again()
             return
         message = f"The engine failed while it worked on this request ({reason}); it was tried {self._crashes} times."
         self.refuse(Refusal(502, message, "engine_failed", should_retry=False))
+        self._serve_next()
+
+    def leave_unresponsive(self) -> None:
+        """The replica hangs: go elsewhere, where there is another one and nothing of the answer has come yet."""
+        attempt = self.attempt
+        if attempt is None or self.sent or not dispatch.has_other(self.book, attempt.replica):
+            return
+        self.gateway.cells[counters.FAILURES] += 1
+        attempt.abort()
+        self._leave()
+        self._crashed("it stopped answering")
 
     def _again(self) -> None:
         refusal = self.gateway.refusal(self.book)
         if refusal is not None:
             # The endpoint has gone or stopped meanwhile, or the server stops: it would wait in the queue in vain.
             self.refuse(refusal)
-            return
-        self.gateway.cells[counters.RETRIES] += 1
-        replica = self._pick()
-        if replica is not None:
-            self._send_to(replica)
-            return
-        # It has waited longer than those behind it: back to the front of the queue.
-        self.book.held.appendleft(self)
-        self._hold()
+        else:
+            dispatch.again(self)
+        self._serve_next()
 
     def _break_off(self, attempt: Attempt) -> None:
         words = attempt.last_words(Refusal(502, "The engine failed before the end of the answer.", "engine_failed"))
@@ -196,12 +195,24 @@ class Exchange:
 
     def answered(self, answer: tuple[int, bytes] | Refusal) -> None:
         """The replica's answer, collected and put in shape, goes to the client as a whole."""
+        attempt = self.attempt
         self._leave()
-        self._answer(answer)
+        if isinstance(answer, Refusal) and attempt is not None:
+            replica = attempt.replica
+            if answer.status in (429, 503):
+                if dispatch.turned_away(self, replica, answer):
+                    self._again()
+                    return
+            elif answer.status >= 500:
+                replica.standing = erred(replica.standing, self.gateway.now())
+        self._answer(answer, self.mark)
+        self._serve_next()
 
     def completed(self, status: int) -> None:
         """All of the answer has been passed on."""
         self._leave()
+        if self.book.held.size:
+            dispatch.serve(self.gateway, self.book)
         self._finish(status, "completed")
 
     # ---- the client's side: what the front calls
@@ -226,10 +237,11 @@ class Exchange:
         self.done = True
         if self.attempt is not None:
             self.attempt.abort()
-        elif self in self.book.held:
-            self.book.held.remove(self)
+        else:
+            self.book.held.remove(self, self.gateway.now())
         self.gateway.cells[counters.ABORTS] += 1
         self._leave()
+        self._serve_next()
         self._account(499, "client_hung_up")
 
     # ---- the end
@@ -238,7 +250,7 @@ class Exchange:
         """Answer with an error; nothing was sent before."""
         self._answer(refusal)
 
-    def _answer(self, answer: tuple[int, bytes] | Refusal) -> None:
+    def _answer(self, answer: tuple[int, bytes] | Refusal, mark: bytes = b"") -> None:
         request = self.request
         if isinstance(answer, Refusal):
             status, body, headers, outcome = answer.status, answer.body(), answer.headers(), answer.code or "failed"
@@ -246,7 +258,7 @@ class Exchange:
             status, body = answer
             headers, outcome = b"", "completed"
         close = request.close or self.gateway.draining
-        headers += self.gateway.marks
+        headers += self.gateway.marks + mark
         self.write(response(status, body, request.id, headers=headers, close=close, http10=request.http10))
         self._finish(status, outcome)
 

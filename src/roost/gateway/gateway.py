@@ -18,7 +18,7 @@ import structlog
 from roost.config import Settings
 from roost.domain.creation import Delivery
 from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
-from roost.gateway import admission, counters, health, params
+from roost.gateway import admission, counters, dispatch, health, params
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.board import Board
@@ -28,7 +28,9 @@ from roost.gateway.classic import adapt
 from roost.gateway.counters import Counters
 from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
+from roost.gateway.head_rules import METHODS
 from roost.gateway.key_limits import KeyLimits
+from roost.gateway.pace import Limits
 from roost.gateway.relay import Relay
 from roost.gateway.request import RELAY, Kind, Request
 from roost.gateway.upstream import Address, Pool
@@ -64,6 +66,9 @@ class Gateway:
         self.index = index
         self.loop = loop
         self.max_body_bytes = settings.max_body_bytes
+        self.pace = Limits(
+            settings.client_head_timeout_s, settings.client_body_timeout_s, settings.client_read_timeout_s
+        )
         self.marks = SANDBOX if settings.sandbox else b""
         """Header lines, each with its line end, that every response carries."""
         self.now = loop.time
@@ -72,6 +77,7 @@ class Gateway:
         self.counters = Counters(settings.run_dir / f"counters-{index}")
         self.cells = self.counters.cells
         self.board = Board(settings.run_dir, index, workers=settings.gateway_workers)
+        self.books.shared = self.board.shared
         self.key_limits = KeyLimits(self.board, self.now)
         self.log = AccessLog(access_log_path(settings, index))
         self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
@@ -111,6 +117,9 @@ class Gateway:
             for front in list(self.fronts):
                 front.transport.abort()
             await self.empty.wait()
+        for book in self.books.endpoints.values():
+            if book.timer is not None:
+                book.timer.cancel()
         for replica in list(self.books.replicas.values()):
             replica.pool.abort()
         self.control_pool.abort()
@@ -152,7 +161,7 @@ class Gateway:
         self._known.clear()
         self.key_limits.apply(table.keys)
         for book in [*gone, *self.books.endpoints.values()]:
-            self._serve_held(book)
+            dispatch.serve(self, book)
         if self.books.unreadable:
             log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
         if self.link is not None:
@@ -167,12 +176,12 @@ class Gateway:
             return admission.unknown_model(book.route.id)
         return None if book.route.accepting else admission.not_accepting(book.route)
 
-    def _serve_held(self, book: EndpointBook) -> None:
-        refusal = self.refusal(book) if book.held else None
-        while refusal is not None and book.held:
-            book.held.popleft().refuse(refusal)
-        while book.held and book.held[0].resume():
-            pass
+    def unresponsive(self, replica: ReplicaBook) -> None:
+        """A replica hangs: requests on it that have had no answer yet go elsewhere, if there is one."""
+        for front in list(self.fronts):
+            exchange = front.active
+            if isinstance(exchange, Exchange) and exchange.attempt is not None and exchange.attempt.replica is replica:
+                exchange.leave_unresponsive()
 
     def drained(self, replica: ReplicaBook) -> None:
         """A draining replica has no request of this worker any more."""
@@ -257,7 +266,10 @@ class Gateway:
     def serve(self, front: Front, request: Request) -> None:
         """Answer what is not inference: the gateway's own pages, or the control plane's by relay."""
         own = request.kind is not RELAY
-        if own and request.method == b"OPTIONS":
+        if request.target == b"*":
+            # The parser of heads lets only OPTIONS ask this: what the server as a whole can do.
+            front.reply(request, 204, b"", headers=b"allow: %b\r\n" % b", ".join(METHODS))
+        elif own and request.method == b"OPTIONS":
             front.reply(request, 204, b"", headers=b"allow: GET, HEAD, OPTIONS\r\n")
         elif own and request.method not in (b"GET", b"HEAD"):
             message = f"{request.path.decode('latin-1')} takes GET only."
@@ -299,12 +311,10 @@ class Gateway:
         now = self.now()
         held = 0
         for book in list(self.books.endpoints.values()):
-            if book.held:
-                self._serve_held(book)
-                for exchange in [e for e in book.held if e.deadline <= now]:
-                    book.held.remove(exchange)
-                    exchange.refuse(admission.hold_expired(book.route, self.wall()))
-                held += len(book.held)
+            if book.held.size:
+                dispatch.serve(self, book)
+                dispatch.expire(self, book)
+                held += book.held.size
         self.cells[counters.HELD_NOW] = held
         for replica in self.books.replicas.values():
             replica.pool.sweep(now)
@@ -312,6 +322,7 @@ class Gateway:
         for front in list(self.fronts):
             front.sweep(now)
         changed = self.board.refresh()
+        self.books.share(self.board.shared)
         if self.board.shared:
             self.key_limits.share(now, changed=changed)
         self.counters.publish()

@@ -1,0 +1,227 @@
+"""Where a request goes, and how it waits: late binding of requests to replicas.
+
+Called by ``exchange`` (a request comes, ends, has to go elsewhere) and ``gateway`` (tables, the sweep). No replica gets
+more requests than it has slots; what is beyond waits in the endpoint's queue and goes the moment a slot is free. So it
+must never let a request wait that a replica would take, and never send one to a replica that is full or left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roost.gateway import admission, counters
+from roost.gateway.answers import Refusal
+from roost.gateway.books import EndpointBook, ReplicaBook
+from roost.gateway.request import COMPLETIONS
+from roost.policy.balance import EXPECTED_TTFT, ONLY, choose
+from roost.policy.ejection import GOOD, full, has_room, takes, takes_for_want_of_others, tried
+from roost.policy.prefix import NO_PROMPT, prompt_of
+
+if TYPE_CHECKING:
+    from roost.gateway.exchange import Exchange
+    from roost.gateway.gateway import Gateway
+
+POLL_S = 0.02
+"""Slots that other workers free are looked for this often while a request waits."""
+MOST_REFUSALS = 8
+"""A request that replicas refused as full this often gets their answer."""
+BUSY_S = 10.0
+"""What a client is told to wait while nobody has left the queue yet."""
+FAILOVER = "failover"
+
+
+def pick(exchange: Exchange) -> ReplicaBook | None:
+    """The replica that the request is to be sent to now (which the books take for granted); None: it has to wait."""
+    ready = exchange.book.ready
+    if len(ready) == 1:
+        only = ready[0]
+        if only.in_flight < only.room and only.standing is GOOD and only.healthy:
+            exchange.mark = only.mark
+            return only
+    able = _able(exchange.gateway, exchange.book)
+    return _choose(exchange, able) if able else None
+
+
+def hold(exchange: Exchange) -> None:
+    """Let a new request wait; what has no room in the queue is refused."""
+    gateway, book = exchange.gateway, exchange.book
+    _set_deadline(exchange)
+    loser = book.held.push(exchange, gateway.settings.hold_limit, gateway.now())
+    if loser is not exchange:
+        gateway.cells[counters.HELD] += 1
+        _look_again(gateway, book)
+    if loser is not None:
+        loser.refuse(_no_room(gateway, book))
+
+
+def again(exchange: Exchange) -> None:
+    """Send a request to another replica, or let it wait for one; it has waited longer than those behind it."""
+    gateway, book = exchange.gateway, exchange.book
+    gateway.cells[counters.RETRIES] += 1
+    replica = pick(exchange)
+    if replica is not None:
+        exchange.send_to(replica)
+        return
+    _set_deadline(exchange)
+    book.held.put_back(exchange, gateway.now())
+    gateway.cells[counters.HELD] += 1
+    _look_again(gateway, book)
+
+
+def serve(gateway: Gateway, book: EndpointBook) -> None:
+    """Send what waits as far as there are slots; refuse all of it when the endpoint takes no requests any more."""
+    held = book.held
+    if not held.size:
+        return
+    refusal = gateway.refusal(book)
+    now = gateway.now()
+    while held.size:
+        if refusal is not None:
+            held.pop(now).refuse(refusal)
+            continue
+        able = _able(gateway, book)
+        if not able:
+            _look_again(gateway, book)
+            return
+        exchange = held.pop(now)
+        exchange.send_to(_choose(exchange, able))
+
+
+def expire(gateway: Gateway, book: EndpointBook) -> None:
+    """Refuse what has waited as long as it may."""
+    late = book.held.expired(gateway.now())
+    for exchange in late:
+        exchange.refuse(_too_late(gateway, book))
+
+
+def settle(exchange: Exchange, replica: ReplicaBook) -> None:
+    """The replica has computed the request's prompt, or need not any more."""
+    replica.outstanding_tokens -= exchange.owed
+    exchange.owed = 0
+
+
+def left(exchange: Exchange, replica: ReplicaBook) -> None:
+    """A request is no longer on the replica."""
+    gateway = exchange.gateway
+    replica.in_flight -= 1
+    gateway.cells[counters.IN_FLIGHT] -= 1
+    if exchange.owed:
+        settle(exchange, replica)
+    if replica.standing is not GOOD:
+        replica.standing = has_room(replica.standing)
+    if replica.shown:
+        gateway.board.put(replica.shown, replica.in_flight)
+    if replica.draining and replica.in_flight == 0:
+        gateway.drained(replica)
+
+
+def came_through(exchange: Exchange, replica: ReplicaBook) -> None:
+    """A replica whose last request did not go well has answered one."""
+    replica.standing = GOOD
+    serve(exchange.gateway, exchange.book)
+
+
+def turned_away(exchange: Exchange, replica: ReplicaBook, refusal: Refusal) -> bool:
+    """The replica answered that it is full: whether the request goes on trying, instead of giving the answer."""
+    now = exchange.gateway.now()
+    after = refusal.retry_after or 0.0
+    replica.standing = full(replica.standing, now, after)
+    exchange.refusals += 1
+    _set_deadline(exchange)
+    # No time helps against an upstream's account that is used up.
+    hopeless = refusal.code == "insufficient_quota"
+    return not hopeless and exchange.refusals < MOST_REFUSALS and now + after < exchange.deadline
+
+
+def has_other(book: EndpointBook, replica: ReplicaBook) -> bool:
+    """Whether a replica that works is there beside this one."""
+    return any(each is not replica and each.healthy and each.standing.sound for each in book.ready)
+
+
+def _able(gateway: Gateway, book: EndpointBook) -> list[ReplicaBook]:
+    now, board = gateway.now(), gateway.board
+    open_ = [
+        each
+        for each in book.ready
+        if each.healthy
+        and (each.slots is None or each.in_flight + (board.others(each.shown) if each.shown else 0) < each.slots)
+    ]
+    able = [each for each in open_ if each.standing is GOOD or takes(each.standing, now)]
+    if able or any(each.healthy and each.standing.sound for each in book.ready):
+        return able
+    return [each for each in open_ if takes_for_want_of_others(each.standing, now)]
+
+
+def _choose(exchange: Exchange, able: list[ReplicaBook]) -> ReplicaBook:
+    gateway, book = exchange.gateway, exchange.book
+    now = gateway.now()
+    chosen, reason = able[0], ONLY
+    if len(book.ready) > 1:
+        policy = gateway.settings.balancer
+        prompt = exchange.prompt
+        if prompt is None:
+            hashed = policy == EXPECTED_TTFT and exchange.request.kind <= COMPLETIONS
+            prompt = exchange.prompt = prompt_of(exchange.adapted.body) if hashed else NO_PROMPT
+        book.turn += 1
+        choice = choose(able, prompt, now=now, turn=book.turn, policy=policy)
+        if choice is not None:
+            chosen, reason = able[choice.index], choice.reason
+            exchange.owed = choice.uncached_tokens
+            chosen.outstanding_tokens += choice.uncached_tokens
+            chosen.prefix.insert(prompt.blocks)
+    if exchange.where is not None and exchange.where != chosen.id:
+        reason = FAILOVER
+    exchange.mark = chosen.mark if reason is ONLY else chosen.marked(reason)
+    if chosen.standing is not GOOD:
+        chosen.standing = tried(chosen.standing, now)
+    return chosen
+
+
+def _look_again(gateway: Gateway, book: EndpointBook) -> None:
+    # What frees a slot serves the queue by itself, but for other workers' requests and the passing of time.
+    now = gateway.now()
+    times = [each.standing.until for each in book.ready if each.standing.until > now]
+    times += [each.standing.resort_at for each in book.ready if each.standing.resort_at > now]
+    if any(each.shown for each in book.ready):
+        times.append(now + POLL_S)
+    if not times:
+        return
+    at = min(times)
+    if book.timer is not None:
+        if book.timer.when() <= at:
+            return
+        book.timer.cancel()
+    book.timer = gateway.loop.call_at(at, _looked_at_again, gateway, book)
+
+
+def _looked_at_again(gateway: Gateway, book: EndpointBook) -> None:
+    book.timer = None
+    serve(gateway, book)
+
+
+def _set_deadline(exchange: Exchange) -> None:
+    request = exchange.request
+    default = exchange.gateway.settings.hold_timeout_s
+    exchange.deadline = request.started + admission.hold_seconds(request.announced_timeout(), default)
+
+
+def _no_room(gateway: Gateway, book: EndpointBook) -> Refusal:
+    limit = gateway.settings.hold_limit
+    if not _works(book):
+        return admission.hold_is_full(book.route, limit, gateway.wall())
+    return admission.queue_is_full(book.route, limit, _drained_in(gateway, book))
+
+
+def _too_late(gateway: Gateway, book: EndpointBook) -> Refusal:
+    if not _works(book):
+        return admission.hold_expired(book.route, gateway.wall())
+    return admission.busy(book.route, _drained_in(gateway, book))
+
+
+def _works(book: EndpointBook) -> bool:
+    return any(each.healthy and each.standing.sound for each in book.ready)
+
+
+def _drained_in(gateway: Gateway, book: EndpointBook) -> float:
+    seconds = book.held.drained_in(gateway.now())
+    return seconds if seconds is not None else BUSY_S
