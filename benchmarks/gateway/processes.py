@@ -1,4 +1,4 @@
-"""The processes of the benchmark: upstream, load generator, nginx, the gateway worker. Everything is on loopback.
+"""Processes of the benchmark: how they are started, pinned, measured and ended. Everything is on loopback.
 
 Each is ended by its pid when its context ends.
 """
@@ -6,64 +6,44 @@ Each is ended by its pid when its context ends.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import psutil
+from benchmarks.gateway.install import Missing
 
-from roost.config import Settings
-from roost.domain.routing import RouteEndpoint, RouteKey, RouteReplica, RoutingTable
-from roost.gateway.control_link import RoutesFile
-
-HERE = Path(__file__).parent
-KEY = "rk-benchmark"
-ENDPOINT = "endpoint-00000000-0000-4000-8000-000000000000"
-START_S = 20.0
-
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log error;
-events {{ worker_connections 8192; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  keepalive_requests 1000000000;
-  client_body_buffer_size 256k;
-  upstream engine {{ server unix:{upstream}; keepalive 2048; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      proxy_pass http://engine;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
-
-WORKER = """
-import sys
-from pathlib import Path
-from roost.config import Settings
-from roost.gateway.worker import run
-sys.exit(run(Settings(home=Path(sys.argv[1])), 0, int(sys.argv[2])))
-"""
+START_S = 90.0
+TICK_MS = 20
+"""Between two events of a stream: 50 per second."""
 
 
-class Missing(Exception):
-    """A program that the benchmark needs is not there; the message says how to get it."""
+@dataclass(frozen=True)
+class Cores:
+    """Which CPUs the proxies run on, and which everything else does; with one CPU both are the same."""
+
+    proxies: frozenset[int]
+    rest: frozenset[int]
+
+    @classmethod
+    def split(cls, available: set[int]) -> Cores:
+        """The last one is the proxies'."""
+        last = max(available)
+        return cls(frozenset({last}), frozenset(available - {last}) or frozenset({last}))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The engine behind all proxies; ``length`` is the number of bytes in its JSON answer."""
+
+    port: int
+    socket: Path
+    length: int
+    process: psutil.Process
 
 
 @dataclass(frozen=True)
@@ -76,54 +56,34 @@ class Proxy:
 
     def cpu_seconds(self) -> float:
         """CPU time used so far by its process tree."""
-        return sum(_cpu(p.pid) for p in [self.process, *self.process.children(recursive=True)])
+        return sum(cpu_seconds(p.pid) for p in self.tree())
 
     def memory_bytes(self) -> int:
         """Resident memory of its process tree."""
-        return sum(p.memory_info().rss for p in [self.process, *self.process.children(recursive=True)])
+        return sum(p.memory_info().rss for p in self.tree())
+
+    def tree(self) -> list[psutil.Process]:
+        """The process and all below it."""
+        return [self.process, *self.process.children(recursive=True)]
 
 
-def _cpu(pid: int) -> float:
-    # Nanoseconds on a CPU, per thread; /proc/<pid>/stat counts in ticks of 10 ms.
-    return sum(int(t.read_text().split()[0]) for t in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
-def need_nginx() -> str:
-    """The path of nginx, installed from the distribution if it is not there. Raises ``Missing``."""
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if found:
-        return found
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise Missing(
-            "nginx is the yardstick of this benchmark: install it (Debian: sudo apt-get install nginx-light)."
-        )
-    # Without this file the package's scripts would start a server of their own.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "nginx-light"]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Missing(f"`{' '.join(command)}` failed: {done.stderr.strip()[-300:]}")
-    return need_nginx()
-
-
-def compile_c(name: str, folder: Path) -> Path:
-    """Compile ``<name>.c`` from this folder. Raises ``Missing`` without a C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise Missing(
-            "The benchmark's upstream is written in C: install a compiler (Debian: apt-get install gcc libc6-dev)."
-        )
-    target = folder / name
-    subprocess.run([compiler, "-O2", "-o", str(target), str(HERE / f"{name}.c")], check=True)
-    return target
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, threads that have ended included, to the nanosecond (/proc counts in ticks of 10 ms)."""
+    clock = (~pid << 3) | 2  # what clock_getcpuclockid(3) answers
+    return time.clock_gettime(clock)
 
 
 @contextmanager
-def running(command: list[str], **options: object) -> Iterator[psutil.Process]:
-    """A process that ends with the context."""
-    process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
+def running(command: list[str], cores: frozenset[int], **options: object) -> Iterator[subprocess.Popen[str]]:
+    """A process on ``cores`` that ends with the context."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)  # inherited; a preexec_fn would keep the child from being started by vfork
     try:
-        yield psutil.Process(process.pid)
+        process = subprocess.Popen(command, text=True, **options)  # type: ignore[call-overload]
+    finally:
+        os.sched_setaffinity(0, before)
+    try:
+        yield process
     finally:
         process.terminate()
         try:
@@ -134,55 +94,48 @@ def running(command: list[str], **options: object) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def nginx(folder: Path, upstream: Path) -> Iterator[Proxy]:
-    """nginx with one worker: no key check, no rewriting, no log."""
+def upstream(folder: Path, cores: Cores) -> Iterator[Upstream]:
+    """The compiled ``upstream`` of ``folder``, started."""
+    path = folder / "engine.sock"
+    with running([str(folder / "upstream"), str(path), str(TICK_MS)], cores.rest, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        answer = asked(port, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+        yield Upstream(port, path, len(answer.partition(b"\r\n\r\n")[2]), psutil.Process(process.pid))
+
+
+def asked(port: int, request: bytes) -> bytes:
+    """What the first packet of the answer to ``request`` holds. Raises ``OSError``."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.settimeout(10)
+        client.sendall(request)
+        return client.recv(65536)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream, port=port))
-    with running([need_nginx(), "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL) as process:
-        _wait_for(port)
-        yield Proxy("nginx", port, process)
+        port: int = probe.getsockname()[1]
+        return port
 
 
-@contextmanager
-def gateway(folder: Path, upstream: Path) -> Iterator[Proxy]:
-    """One gateway worker as shipped: key check, routing, metrics, access log."""
-    settings = Settings(home=folder / "home")
-    settings.run_dir.mkdir(parents=True, mode=0o700)
-    table = RoutingTable(
-        "benchmark",
-        1,
-        1,
-        (
-            RouteEndpoint(
-                ENDPOINT, "bench/m-00000000", "bench", "STARTED", True, "echo",
-                replicas=(RouteReplica("replica-1", f"unix:{upstream}"),),
-            ),
-        ),
-        (RouteKey(sha256(KEY.encode()).hexdigest(), "key-1", "bench", "member"),),
-    )  # fmt: skip
-    RoutesFile(settings.run_dir / "routes-0.json").save(table)
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        port = listener.getsockname()[1]
-        fd = listener.fileno()
-        command = [sys.executable, "-c", WORKER, str(settings.home), str(fd)]
-        with running(command, pass_fds=(fd,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            _wait_for(port)
-            yield Proxy("gateway", port, process)
-
-
-def _wait_for(port: int) -> None:
+def wait_until_serving(proxy: Proxy, request: bytes, log: Path) -> None:
+    """Returns when ``request`` is answered with 200. Raises ``Missing`` when that does not come to pass."""
     deadline = time.monotonic() + START_S
-    while True:
+    last = "it does not listen"
+    while time.monotonic() < deadline:
+        if not proxy.process.is_running() or proxy.process.status() == psutil.STATUS_ZOMBIE:
+            raise Missing(f"it ended at its start: {_end_of(log)}")
         try:
-            with socket.create_connection(("127.0.0.1", port), START_S) as client:
-                client.settimeout(START_S)
-                client.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-                if client.recv(100).startswith(b"HTTP/1.1 200"):
-                    return
-        except ConnectionRefusedError:
-            pass
-        if time.monotonic() > deadline:
-            raise Missing(f"the proxy on port {port} did not come up within {START_S:.0f} s")
+            answer = asked(proxy.port, request)
+            if answer.startswith(b"HTTP/1.1 200"):
+                return
+            last = answer[:200].decode(errors="replace")
+        except OSError as error:
+            last = str(error)
         time.sleep(0.05)
+    raise Missing(f"it did not serve within {START_S:.0f} s: {last}; {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace").split())[-400:]

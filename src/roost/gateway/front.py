@@ -13,33 +13,33 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from roost.gateway import counters
+from roost.gateway import counters, head_rules
 from roost.gateway.answers import Refusal, response
+from roost.gateway.head_rules import MAX_HEAD, MAX_HEADERS
 from roost.gateway.known_head import KnownHead, learn
+from roost.gateway.pace import Pace
 from roost.gateway.request import LAST_INFERENCE, RELAY, Request, sane_id
 
 if TYPE_CHECKING:
     from roost.gateway.deliveries import Delivery
     from roost.gateway.gateway import Gateway
 
-MAX_HEAD = 64 * 1024
-"""Request heads beyond this many bytes are refused (give or take one read)."""
 MAX_QUEUED = 64
 """Pipelined requests that wait; reading stops beyond."""
+MAX_QUEUED_BYTES = 1 << 20
+"""Bytes of their bodies; reading stops beyond."""
 LINGER_S = 2.0
 """After an early refusal the client may finish sending for this long, so that it sees the answer."""
-IDLE_S = 75.0
-STALLED_S = 60.0
+CHUNKING = 8
+"""Bytes on the wire that each byte of a chunked body may take (6 in chunks of one byte), beyond ``MAX_HEAD``."""
+MAX_CROWD = 1000
+"""Connections that are told that there are too many; still more are dropped."""
 MAX_LEARNT = 8
 """Heads that one connection gets to know between two sweeps: some clients never send the same twice."""
 
-_TOO_LONG = Refusal(431, "The request head is too large.", "head_too_large")
-_EXPECTATION = Refusal(417, "Only `Expect: 100-continue` is understood.", "expectation_failed")
-_VERSION = Refusal(400, "Only HTTP/1.0 and HTTP/1.1 are spoken here.", "http_version")
-_TARGET = Refusal(400, "The request target is neither a path nor an http URL.", "bad_target")
-_FRAMING = Refusal(400, "The request's framing is ambiguous or unsupported.", "bad_framing")
-_MALFORMED = Refusal(400, "The request is not well-formed HTTP/1.1.", "malformed_request")
-_STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout")
+_STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout", should_retry=True)
+_CROWDED = Refusal(503, "Too many connections are open.", "too_many_connections", retry_after=1, should_retry=True)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Answering(Protocol):
@@ -73,6 +73,8 @@ class Front(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_awaits",
+        "_fed",
         "_gateway",
         "_head_seen",
         "_headers",
@@ -80,12 +82,16 @@ class Front(asyncio.Protocol):
         "_known",
         "_learning",
         "_linger_until",
+        "_pace",
         "_parser",
         "_paused",
         "_queue",
         "_refusal",
+        "_repeated",
         "_request",
+        "_wire",
         "active",
+        "answered",
         "delivery",
         "full",
         "seen_at",
@@ -102,6 +108,10 @@ class Front(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._head_seen = 0
+        self._fed = 0  # size of what the parser is reading
+        self._repeated = 0  # header lines whose name had been there before
+        self._wire = 0  # bytes that the body in work has taken, if it is chunked
+        self._awaits: Request | None = None  # its client sends the body once told to continue
         self._known: KnownHead | None = None
         self._learning = MAX_LEARNT
         self._refusal: Refusal | None = None  # ends the connection once the requests before it are answered
@@ -112,6 +122,8 @@ class Front(asyncio.Protocol):
         self.delivery: Delivery | None = None
         """Of the last answer, while it matters whether the client got it."""
         self.full = False
+        self.answered = False
+        """Whether an answer ended since the last sweep."""
         self.seen_at = 0.0
 
     # ---- called by the event loop
@@ -120,11 +132,17 @@ class Front(asyncio.Protocol):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         gateway = self._gateway
-        self.seen_at = gateway.now()
+        self.seen_at = now = gateway.now()
+        self._pace = Pace(now)
+        crowd = len(gateway.fronts) - gateway.settings.max_client_connections
         gateway.fronts.add(self)
         if gateway.leaving:
             self.hand_over()
         gateway.cells[counters.CONNECTIONS] += 1
+        if crowd >= MAX_CROWD:
+            self.transport.abort()
+        elif crowd >= 0:
+            self._end_with(_CROWDED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -160,7 +178,7 @@ class Front(asyncio.Protocol):
         if known is not None and self._request is None:
             request = self._recognised(known, data)
             if request is not None:
-                if self.active is None and not self._queue:
+                if self.active is None and not self._queue and not self.full:
                     self._gateway.infer(self, request)
                     return
                 self._queue.append(request)
@@ -169,7 +187,8 @@ class Front(asyncio.Protocol):
             self._parse(data)
         if self.active is None:
             self._next()
-        elif len(self._queue) > MAX_QUEUED:
+        queue = self._queue
+        if queue and (len(queue) > MAX_QUEUED or sum([r.received for r in queue]) > MAX_QUEUED_BYTES):
             self._pause()
 
     def _recognised(self, known: KnownHead, data: bytes) -> Request | None:
@@ -186,23 +205,37 @@ class Front(asyncio.Protocol):
         return request
 
     def _parse(self, data: bytes) -> None:
-        before, between = self._in_head, self._request is None
+        rest = self._feed(data)
+        while rest:
+            rest = self._feed(rest)
+
+    def _feed(self, data: bytes) -> bytes:
+        # Returns what has to be fed again.
+        before, request, rest = self._in_head, self._request, b""
+        self._fed = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._no_upgrade(data, upgrade.args[0])
+            rest = self._no_upgrade() + data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _Stopped):
                 raise
         except httptools.HttpParserError:
-            self._refuse_rest(_MALFORMED)
-        if before and self._in_head and self._request is not None:
+            self._refuse_rest(head_rules.MALFORMED)
+        now = self._request
+        if now is None:
+            if request is None and self._queue and self._learning and not rest:
+                self._learning -= 1
+                self._known = learn(self._queue[-1], data)
+        elif before and self._in_head:
             self._head_seen += len(data)
             if self._head_seen > MAX_HEAD:
-                self._refuse_rest(_TOO_LONG)
-        elif between and self._request is None and self._queue and self._learning:
-            self._learning -= 1
-            self._known = learn(self._queue[-1], data)
+                self._refuse_rest(head_rules.HEAD_TOO_LARGE)
+        elif now is request and now.chunked and not before:
+            self._wire += len(data)
+            if self._wire > MAX_HEAD + CHUNKING * now.received:
+                self._refuse_rest(head_rules.FRAMING)
+        return rest
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
@@ -213,8 +246,11 @@ class Front(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.full = False
+        self._pace.moved()
         if self.active is not None:
             self.active.on_client_drained()
+        else:
+            self._next()
 
     # ---- called by the parser
 
@@ -236,6 +272,9 @@ class Front(asyncio.Protocol):
         headers = self._headers
         name = name.lower()
         if name in headers:
+            self._repeated += 1
+            if self._repeated > MAX_HEADERS:
+                self._stop(head_rules.TOO_MANY_HEADERS)
             value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
         headers[name] = value
 
@@ -244,19 +283,24 @@ class Front(asyncio.Protocol):
         request, parser = self._request, self._parser
         assert request is not None
         self._in_head = False
-        self._head_seen = 0
         headers = request.headers
         request.method = parser.get_method()
         given = headers.get(b"x-request-id")
         request.id = (sane_id(given) if given is not None else None) or self._gateway.next_id()
-        if parser.should_keep_alive() and b"connection" not in headers:
-            refusal = self._check(request)  # only HTTP/1.1 keeps a connection without a word
-        else:
+        version = None  # only HTTP/1.1 keeps a connection without a word
+        if not parser.should_keep_alive() or b"connection" in headers:
+            version = parser.get_http_version()
             request.close = not parser.should_keep_alive()
-            refusal = self._check_version(request, parser.get_http_version()) or self._check(request)
+        refusal = head_rules.flaw(request, version, len(headers) + self._repeated) or self._oversize(request)
         if refusal is not None:
-            self._refuse_early(request, refusal)
-        if b"expect" in headers:
+            request.refusal = refusal
+            self._stop(refusal)
+        self._head_seen = self._repeated = self._wire = 0
+        if request.kind <= LAST_INFERENCE:
+            request.refusal = self._admit(request)
+        elif request.method not in head_rules.METHODS:
+            request.refusal = head_rules.METHOD
+        if b"expect" in headers and not request.http10:
             self._expect(request)
         if request.kind is RELAY and request.refusal is None:
             self._queue.append(request)
@@ -266,8 +310,10 @@ class Front(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.received += len(body)
+        if self._awaits is not None:
+            self._awaits = None  # it did not wait
         if request.received > self._gateway.max_body_bytes:
-            self._overlong()
+            self._stop(self._gateway.too_large)
         if request.refusal is not None:
             return
         request.body.append(body)
@@ -288,39 +334,16 @@ class Front(asyncio.Protocol):
 
     # ---- parsing's exceptions
 
-    def _check_version(self, request: Request, version: str) -> Refusal | None:
-        if version == "1.1":
-            return None
-        coded = b"transfer-encoding" in request.headers
-        if version != "1.0" or coded:
-            request.close = True
-            return _VERSION if not coded else _FRAMING
-        request.http10 = True
-        return None
+    def _stop(self, refusal: Refusal) -> None:
+        # Nothing is read behind this.
+        self._refuse_rest(refusal)
+        raise _Stopped
 
-    def _check(self, request: Request) -> Refusal | None:
-        headers = request.headers
-        try:
-            request.classify()
-        except ValueError:
-            request.close = True
-            return _TARGET
-        length = headers.get(b"content-length")
-        if length is None:
-            coding = headers.get(b"transfer-encoding")
-            if coding is not None:
-                request.chunked = True
-                if coding.lower() != b"chunked":
-                    request.close = True
-                    return _FRAMING
-        else:
-            request.length = int(length)
-            if request.length > self._gateway.max_body_bytes:
-                request.close = True
-                return self._gateway.too_large
-        if request.kind <= LAST_INFERENCE:
-            return self._admit(request)
-        return _TARGET if request.method == b"CONNECT" else None
+    def _oversize(self, request: Request) -> Refusal | None:
+        if request.length > self._gateway.max_body_bytes:
+            return self._gateway.too_large
+        long = self._head_seen + self._fed > MAX_HEAD and head_rules.too_large(request.headers)
+        return head_rules.HEAD_TOO_LARGE if long else None
 
     def _admit(self, request: Request) -> Refusal | None:
         if request.method != b"POST":
@@ -334,37 +357,33 @@ class Front(asyncio.Protocol):
         request.key = key
         return None
 
-    def _refuse_early(self, request: Request, refusal: Refusal) -> None:
-        # The body, if there is one, is read and thrown away, unless that would take too long or cannot be done.
-        request.refusal = refusal
-        if refusal in (_VERSION, _TARGET, _FRAMING, self._gateway.too_large):
-            self._refuse_rest(refusal)
-            raise _Stopped
-
     def _expect(self, request: Request) -> None:
         if request.headers[b"expect"].lower() != b"100-continue":
-            request.refusal = request.refusal or _EXPECTATION
+            request.refusal = request.refusal or head_rules.EXPECTATION
         if request.refusal is not None:
-            self._refuse_rest(request.refusal)
-            raise _Stopped
-        if self.active is None and not self._queue and not request.http10:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._stop(request.refusal)
+        if request.length or request.chunked:
+            self._awaits = request
+            if self.active is None and not self._queue:
+                self._tell_to_continue()
 
-    def _overlong(self) -> None:
-        # A chunked body that exceeds the limit.
-        self._refuse_rest(self._gateway.too_large)
-        raise _Stopped
+    def _tell_to_continue(self) -> None:
+        self._awaits = None
+        self.transport.write(_CONTINUE)
 
-    def _no_upgrade(self, data: bytes, at: int) -> None:
-        # The offer to change the protocol is ignored, as RFC 9110 allows; what follows is the next request.
-        request = self._queue[-1] if self._queue else None
-        if request is not None and (request.length or request.chunked):
-            self._queue.pop()
-            self._refuse_rest(_FRAMING)
-            return
+    def _no_upgrade(self) -> bytes:
+        # The offer to change the protocol is ignored, as RFC 9110 allows. The parser takes what follows for the other
+        # protocol; if it is a body, the new parser is told the request again, without the offer.
         self._parser = httptools.HttpRequestParser(self)
-        if at < len(data):
-            self._gateway.loop.call_soon(self.data_received, data[at:])
+        request = self._queue[-1]
+        if not request.length and not request.chunked:
+            return b""
+        self._queue.pop()
+        if self._awaits is request:
+            self._awaits = None
+        else:
+            request.headers.pop(b"expect", None)
+        return head_rules.without_upgrade(request)
 
     def _refuse_rest(self, refusal: Refusal) -> None:
         if self._refusal is not None:
@@ -392,14 +411,20 @@ class Front(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self.active is None and self._queue and not self.transport.is_closing():
+        while self.active is None and self._queue and not self.full and not self.transport.is_closing():
             request = self._queue.popleft()
             if self._paused and len(self._queue) < MAX_QUEUED:
                 self._resume()
+            if request is self._awaits:
+                self._tell_to_continue()
             self._start(request)
         self._advancing = False
-        if self._refusal is not None and self.active is None and not self._linger_until:
+        if self.active is not None or self._queue or self.transport.is_closing():
+            return
+        if self._refusal is not None and not self._linger_until:
             self._end_with(self._refusal)
+        elif self._awaits is not None and self._awaits is self._request:
+            self._tell_to_continue()
 
     def _start(self, request: Request) -> None:
         if self._gateway.leaving and not self._queue and self._request in (None, request):
@@ -444,6 +469,7 @@ class Front(asyncio.Protocol):
     def finished(self, request: Request) -> None:
         """The answer to ``request`` is written: close, or go on with the next."""
         self.active = None
+        self.answered = True
         if not request.complete and request.kind is RELAY:
             self._linger()
         elif request.close or self._gateway.draining:
@@ -453,7 +479,7 @@ class Front(asyncio.Protocol):
             else:
                 # Once it is closed here, nobody sees how the client ends it.
                 self._linger()
-        elif self._queue or self._refusal is not None:
+        elif self._queue or self._refusal is not None or self._awaits is not None:
             self._next()
 
     def _end_with(self, refusal: Refusal) -> None:
@@ -500,22 +526,33 @@ class Front(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Close what lingers, idles or stalls."""
         self._learning = 0 if self._gateway.leaving else MAX_LEARNT
-        if self.active is not None:
-            if not self._relay_waits():
-                # Idle time counts from the last answer, and this spares each answer a look at the clock.
-                self.seen_at = now
-            elif now - self.seen_at > STALLED_S:
-                self.transport.abort()
-        elif self._linger_until:
+        pace, limits = self._pace, self._gateway.pace
+        if self._linger_until:
             if now >= self._linger_until:
                 self.transport.abort()
-        elif not self._queue:
-            quiet = now - self.seen_at
-            if self._request is not None and quiet > STALLED_S:
-                self._refuse_rest(_STALLED)
-                self._next()
-            elif self._request is None and quiet > IDLE_S:
+        elif self.full or self.transport.is_closing():
+            if pace.stuck(now, limits):
+                self.transport.abort()
+        elif self.answered or (self.active is not None and not self._relay_waits()):
+            # Counted from here, which spares each answer a look at the clock.
+            self.answered = False
+            pace.answered(now)
+        elif self.active is not None or not self._queue:
+            self._hurry(now)
+
+    def _hurry(self, now: float) -> None:
+        # The next step is the client's.
+        request, pace, limits = self._request, self._pace, self._gateway.pace
+        if request is None:
+            if pace.idles(now):
                 self.transport.close()
+        elif (
+            pace.slow_head(now, request.started, limits)
+            if self._in_head
+            else pace.slow_body(now, request, request.received, limits)
+        ):
+            self._refuse_rest(_STALLED)
+            self._next()
 
     def _relay_waits(self) -> bool:
         # Whether the relay at work waits for the rest of its request's body.

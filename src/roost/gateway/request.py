@@ -43,6 +43,7 @@ KINDS: dict[bytes, Kind] = {
 KINDS.update({b"/healthz": Kind.HEALTH, b"/readyz": Kind.READY, b"/metrics": Kind.METRICS})
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
 MAX_ANNOUNCED_S = 3600.0
 """A client's announced timeout counts up to this many seconds."""
 
@@ -86,18 +87,21 @@ class Request:
         self.refusal: Refusal | None = None
 
     def classify(self) -> None:
-        """Set ``path`` and ``kind`` from ``target``, which becomes origin-form, and ``classic``. Raises
-        ``ValueError``."""
+        """Set ``path`` and ``kind`` from ``target``, which becomes origin-form, and ``classic``. The host of a URL
+        takes the place of the header's, as RFC 9112 wants it. Raises ``ValueError``."""
         self.classic = is_classic(self.headers.get(b"user-agent", b""))
         target = self.target
         kind = KINDS.get(target)
         if kind is not None:
             self.path, self.kind = target, kind
             return
+        if b"#" in target:
+            raise ValueError("a request target has no fragment")
         if not target.startswith(b"/") and target != b"*":
             parts = urlsplit(target)
-            if parts.scheme not in (b"http", b"https"):
+            if parts.scheme not in (b"http", b"https") or not _AUTHORITY.fullmatch(parts.netloc):
                 raise ValueError("the request target is neither a path nor an http URL")
+            self.headers[b"host"] = parts.netloc
             target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
             self.target = target
         cut = target.find(b"?")

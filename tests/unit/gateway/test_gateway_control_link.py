@@ -268,7 +268,7 @@ async def worker(folder: Path, upstream: FakeServer, drain_deadline_s: float) ->
         try:
             async with asyncio.timeout(20):  # the socket listens already: this waits for the worker's first answer
                 client = await made.connect()
-                await client.send(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+                await client.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
                 await client.reader.read()
             yield made
         finally:
@@ -289,7 +289,7 @@ async def test_a_worker_drains_on_term(folder: Path, case: str) -> None:
     await upstream.start()
     async with worker(folder, upstream, 0.2 if case == "deadline" else 60.0) as made:
         idle, busy = await made.connect(), await made.connect()
-        await idle.ask(b"GET /healthz HTTP/1.1\r\n\r\n")
+        await idle.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         await busy.send(post())
         await upstream.wait_for(1)
         made.process.send_signal(signal.SIGTERM)

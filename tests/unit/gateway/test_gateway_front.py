@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from tests.unit.gateway.fakes import (
     whole,
 )
 
+from roost.config import Settings
 from roost.domain.routing import LLAMA_CPP
 from roost.gateway.answers import REASONS
 from roost.gateway.front import Front
@@ -36,39 +38,38 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 MALFORMED = {
     "garbage": (b"\x16\x03\x01 hello\r\n\r\n", 400),
-    "bad method": (b"FOO / HTTP/1.1\r\n\r\n", 400),
+    "bad method": (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "no version": (b"GET /\r\n\r\n", 400),
     "http/2": (b"GET / HTTP/2.0\r\n\r\n", 400),
     "preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "space in target": (b"GET /a b HTTP/1.1\r\n\r\n", 400),
-    "ftp target": (b"GET ftp://h/x HTTP/1.1\r\n\r\n", 400),
-    "connect": (b"CONNECT a:1 HTTP/1.1\r\n\r\n", 400),
+    "space in target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "ftp target": (b"GET ftp://h/x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "connect": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "length and coding": (
-        b"POST /x HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
     ),
     "coding and length": (
-        b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
         400,
     ),
-    "two lengths": (b"POST /x HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", 400),
-    "signed length": (b"POST /x HTTP/1.1\r\nContent-Length: +2\r\n\r\nab", 400),
-    "listed length": (b"POST /x HTTP/1.1\r\nContent-Length: 2, 2\r\n\r\nab", 400),
-    "unknown coding": (b"POST /x HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nab", 400),
-    "chunked not last": (b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\nab", 400),
+    "two lengths": (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", 400),
+    "signed length": (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\nab", 400),
+    "listed length": (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2, 2\r\n\r\nab", 400),
+    "unknown coding": (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nab", 400),
+    "chunked not last": (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\nab", 400),
     "coding in 1.0": (b"POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "space before colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-    "folded": (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
-    "no colon": (b"GET / HTTP/1.1\r\nA\r\n\r\n", 400),
-    "nul": (b"GET / HTTP/1.1\r\nA: \x00b\r\n\r\n", 400),
+    "folded": (b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", 400),
+    "no colon": (b"GET / HTTP/1.1\r\nHost: a\r\nA\r\n\r\n", 400),
+    "nul": (b"GET / HTTP/1.1\r\nHost: a\r\nA: \x00b\r\n\r\n", 400),
     "bare line feeds": (b"GET / HTTP/1.1\nA: b\n\n", 400),
-    "bad chunk": (b"POST /v1/endpoints HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", 400),
-    "endless head": (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200_000, 431),
-    "expectation": (b"POST /x HTTP/1.1\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", 417),
-    "upgrade with body": (
-        b"POST /x HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nab",
+    "bad chunk": (
+        b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
         400,
     ),
+    "endless head": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 200_000, 431),
+    "expectation": (b"POST /x HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", 417),
 }
 
 
@@ -111,7 +112,7 @@ async def test_other_kinds_of_inference(world: World, path: str) -> None:
 
 async def test_absolute_targets_and_offers_to_upgrade(world: World) -> None:
     client = await world.connect()
-    await client.send(b"GET http://h/healthz HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + GET)
+    await client.send(b"GET http://h/healthz HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + GET)
     assert (await client.answer()).json == {"status": "ok"}
     assert (await client.answer()).json == {"status": "ok"}
 
@@ -228,12 +229,14 @@ async def test_half_a_surrogate_pair_is_refused_where_the_engine_cannot_read_it(
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/endpoints"])
 async def test_too_long_bodies(world: World, path: str) -> None:
     client = await world.connect()
-    await client.send(b"POST %b HTTP/1.1\r\nContent-Length: 5000000000\r\n\r\n" % path.encode() + b"x" * 3000)
+    await client.send(
+        b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000000\r\n\r\n" % path.encode() + b"x" * 3000
+    )
     answer = await client.answer()
     assert (answer.status, answer.error["code"]) == (413, "payload_too_large")
     assert await client.closed()
     client = await world.connect()
-    head = b"POST %b HTTP/1.1\r\nAuthorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n"
     await client.send(head % (path.encode(), KEY.encode()) + b"9c4\r\n" + b"x" * 2500 + b"\r\n0\r\n\r\n")
     assert (await client.answer()).status == 413
     assert await client.closed()
@@ -251,7 +254,7 @@ async def test_expect_continue(world: World) -> None:
 
 
 async def test_a_chunked_request(world: World) -> None:
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nAuthorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b'a;x=y\r\n{"model":"\r\nc\r\nendpoint-1"}\r\n0\r\nTrailer: 1\r\n\r\n'
     assert (await world.ask(head % KEY.encode() + body)).status == 200
     assert world.upstream.seen[0].body == b'{"model":"endpoint-1"}'
@@ -295,7 +298,9 @@ def test_requests_may_arrive_in_any_pieces(cuts: list[int]) -> None:
 
     class Office:
         # What the front needs of a gateway, for requests that are refused.
+        settings = Settings(Path("/"))
         draining = leaving = False
+        max_body_bytes = 1000
         marks = b""
         cells = [0] * 1000
 
@@ -311,7 +316,7 @@ def test_requests_may_arrive_in_any_pieces(cuts: list[int]) -> None:
             front.reply(request, 200, b"{}")  # type: ignore[arg-type]
 
     ids = (b"first", b"second", b"third")
-    data = b"".join(GET.replace(b"Host: a", b"x-request-id: " + name) for name in ids)
+    data = b"".join(GET.replace(b"Host: a", b"Host: a\r\nx-request-id: " + name) for name in ids)
     wire, front = Wire(), Front(Office())  # type: ignore[arg-type]
     front.connection_made(wire)
     at = 0
@@ -337,18 +342,18 @@ async def test_request_ids(world: World) -> None:
 
 async def test_methods(world: World) -> None:
     client = await world.connect()
-    await client.send(b"GET /v1/chat/completions HTTP/1.1\r\n\r\n")
+    await client.send(b"GET /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n")
     answer = await client.answer()
     assert (answer.status, answer.headers["allow"]) == (405, "POST, OPTIONS")
     assert answer.error["code"] == "method_not_allowed"
-    await client.send(b"HEAD /v1/chat/completions HTTP/1.1\r\n\r\n")
+    await client.send(b"HEAD /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await client.answer(head_only=True)).status == 405
-    assert (await client.ask(b"OPTIONS /v1/chat/completions HTTP/1.1\r\n\r\n")).status == 204
-    await client.send(b"HEAD /healthz HTTP/1.1\r\n\r\n" + GET)
+    assert (await client.ask(b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n")).status == 204
+    await client.send(b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
     assert (await client.answer(head_only=True)).headers["content-length"] == "15"
     assert (await client.answer()).json == {"status": "ok"}
-    assert (await client.ask(b"POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n")).status == 405
-    assert (await client.ask(b"OPTIONS /readyz HTTP/1.1\r\n\r\n")).status == 204
+    assert (await client.ask(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).status == 405
+    assert (await client.ask(b"OPTIONS /readyz HTTP/1.1\r\nHost: a\r\n\r\n")).status == 204
 
 
 async def test_drain_finishes_what_is_in_flight_and_lets_idle_clients_go(world: World) -> None:
@@ -378,12 +383,13 @@ async def test_clients_that_idle_or_stall_are_let_go(world: World) -> None:
     idle, stalled, held = await world.connect(), await world.connect(), await world.connect()
     world.upstream.handler = silent
     await idle.ask(GET)
-    await stalled.send(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+    await stalled.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
     await held.send(post())
     await world.upstream.wait_for(1)
     await until(lambda: len(world.gateway.fronts) == 3)
-    for front in list(world.gateway.fronts):
-        front.sweep(now + 70)
+    for later in (1, 2, 70):
+        for front in list(world.gateway.fronts):
+            front.sweep(now + later)
     assert (await stalled.answer()).status == 408
     for front in list(world.gateway.fronts):
         front.sweep(now + 80)
@@ -395,7 +401,7 @@ async def test_clients_that_idle_or_stall_are_let_go(world: World) -> None:
 
 async def test_the_log_and_the_counters_know_the_request_but_not_its_content(world: World) -> None:
     await world.ask(post({"model": "endpoint-1", "prompt": "SECRET"}, headers={"x-request-id": "r-9"}))
-    answer = await world.ask(b"GET /metrics HTTP/1.1\r\n\r\n")
+    answer = await world.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b'roost_gateway_requests_total{kind="chat",status="2xx"} 1\n' in answer.body
     assert b"roost_gateway_request_seconds_count 1\n" in answer.body
     world.gateway.sweep()

@@ -24,8 +24,10 @@ async def test_a_request_reaches_the_control_plane_as_it_is(world: World) -> Non
     assert answer.headers["x-request-id"] == "r1"
     await client.send(b"HEAD /v1/models HTTP/1.1\r\n" + HEAD + b"\r\n")
     assert (await client.answer(head_only=True)).headers["content-length"] == "0"
-    assert (await client.ask(b"DELETE /v1/x HTTP/1.1\r\nContent-Length: 0\r\n\r\n")).json["method"] == "DELETE"
-    assert (await client.ask(b"OPTIONS * HTTP/1.1\r\n\r\n")).json["target"] == "*"
+    assert (await client.ask(b"DELETE /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).json[
+        "method"
+    ] == "DELETE"
+    assert (await client.ask(b"OPTIONS /v1/x HTTP/1.1\r\nHost: a\r\n\r\n")).json["method"] == "OPTIONS"
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -39,10 +41,10 @@ async def test_bodies_stream_both_ways(world: World, framing: str) -> None:
     world.control.handler = mirror
     client = await world.connect()
     if framing == "length":
-        data = b"POST /v1/files HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        data = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     else:
         pieces = [chunked(body[at : at + 9_999]) for at in range(0, len(body), 9_999)]
-        data = b"POST /v1/files HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(pieces) + LAST
+        data = b"POST /v1/files HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(pieces) + LAST
     for _ in range(2):
         sending = asyncio.ensure_future(client.send(data))
         assert (await client.answer()).body == body
@@ -58,7 +60,7 @@ async def test_an_answer_before_the_bodys_end(world: World) -> None:
     await world.control.stop()
     server = await asyncio.start_unix_server(early, world.control.path)
     client = await world.connect()
-    await client.send(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc")
+    await client.send(b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
     answer = await client.answer()
     assert (answer.status, answer.headers["connection"]) == (401, "close")
     assert await client.closed()
@@ -69,12 +71,12 @@ async def test_an_unreachable_control_plane(world: World) -> None:
     await world.control.stop()
     client = await world.connect()
     for method in (b"GET", b"POST"):
-        answer = await client.ask(method + b" /v1/endpoints HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        answer = await client.ask(method + b" /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert "control plane is restarting" in answer.error["message"]
         assert answer.error["type"] == "overloaded_error"
     await world.control.start()
-    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).status == 200
+    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ async def test_how_long_the_control_plane_has_been_away_is_told_by_its_last_word
     for began_s, confirmed_s, told in cases:
         world.gateway.began_at = world.gateway.wall() - began_s
         world.gateway.confirmed_at = None if confirmed_s is None else world.gateway.wall() - confirmed_s
-        answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         assert (answer.status, answer.headers["retry-after"]) == (503, told)
 
 
@@ -105,9 +107,9 @@ async def test_only_harmless_requests_are_repeated(world: World) -> None:
 
     world.control.handler = once
     client = await world.connect()
-    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).status == 200
+    assert (await client.ask(b"GET /v1/endpoints HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
     assert len(world.control.seen) == 2
-    answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    answer = await client.ask(b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
     assert (answer.status, len(world.control.seen)) == (502, 3)
 
 
@@ -117,13 +119,13 @@ async def test_an_answer_that_breaks_off_is_cut_off(world: World) -> None:
         peer.close()
 
     world.control.handler = half
-    assert not (await world.ask(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")).complete
+    assert not (await world.ask(b"GET /v1/endpoints HTTP/1.1\r\nHost: a\r\n\r\n")).complete
 
 
 async def test_a_hang_up_reaches_the_control_plane(world: World) -> None:
     world.control.handler = silent
     client = await world.connect()
-    await client.send(b"GET /v1/events HTTP/1.1\r\n\r\n")
+    await client.send(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
     await world.control.wait_for(1)
     client.hang_up()
     async with asyncio.timeout(5):
@@ -143,7 +145,7 @@ async def test_http_1_0_gets_no_chunks(world: World) -> None:
 async def test_readiness(world: World) -> None:
     gateway = world.gateway
     client = await world.connect()
-    ask = b"GET /readyz HTTP/1.1\r\n\r\n"
+    ask = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
     assert (await client.ask(ask)).status == 503  # the table was never confirmed
     gateway.confirmed_at = gateway.wall() - 100
     answer = await client.ask(ask)
@@ -173,13 +175,13 @@ async def test_metrics_of_all_workers_then_those_of_the_control_plane(world: Wor
         await peer.send(whole(b"roost_endpoints 3\n", headers="content-type: text/plain\r\n"))
 
     world.control.handler = control_metrics
-    text = (await world.ask(b"GET /metrics HTTP/1.1\r\n\r\n")).body.decode()
+    text = (await world.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).body.decode()
     assert "roost_gateway_retries_total 6\n" in text
     assert "roost_gateway_in_flight 0\n" in text
     assert text.endswith("roost_endpoints 3\n")
     assert 'le="+Inf"' in text
     await world.control.stop()
-    text = (await world.ask(b"GET /metrics HTTP/1.1\r\n\r\n")).body.decode()
+    text = (await world.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).body.decode()
     assert "roost_gateway_retries_total 6\n" in text
     assert "roost_endpoints" not in text
 
@@ -205,15 +207,15 @@ async def test_a_full_disk_loses_log_lines_not_requests(world: World) -> None:
     world.gateway.log = type(world.gateway.log)(full)
     client = await world.connect()
     for _ in range(2):
-        assert (await client.ask(b"GET /healthz HTTP/1.1\r\n\r\n")).status == 200
+        assert (await client.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
         world.gateway.sweep()
 
 
 async def test_the_log_is_rotated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.ask(b"GET /healthz HTTP/1.1\r\n\r\n")
+    await world.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     world.gateway.sweep()
     monkeypatch.setattr(access_log, "MAX_BYTES", 10)
-    await world.ask(b"GET /readyz HTTP/1.1\r\n\r\n")
+    await world.ask(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
     world.gateway.sweep()
     lines = [json.loads(path.read_text())["path"] for path in sorted((world.folder / "logs").iterdir())]
     assert lines == ["/readyz", "/healthz"]

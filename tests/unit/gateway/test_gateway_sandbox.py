@@ -25,7 +25,7 @@ REQUESTS = {
     "metrics": b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n",
     "options": b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: h\r\n\r\n",
     "malformed": b"nonsense\r\n\r\n",
-    "head too large": b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
+    "head too large": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000,
 }
 
 
@@ -44,7 +44,7 @@ async def test_an_engine_that_fails_and_a_control_plane_that_is_away_are_told_wi
     await world.control.stop()
     world.route(world.replica(), accepting=False)
     client = await world.connect()
-    for data in (post(WHOLE), b"POST /v1/endpoints HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"):
+    for data in (post(WHOLE), b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"):
         answer = await client.ask(data)
         assert answer.status >= 400
         assert answer.headers["x-roost-sandbox"] == "true"

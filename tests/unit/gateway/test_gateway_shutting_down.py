@@ -33,7 +33,7 @@ async def test_new_requests_are_refused_and_the_connection_stays(world: World) -
     shut_down(world)
     check(await client.ask(post()))
     check(await client.ask(post({"model": "nobody/none"})))
-    assert (await client.ask(b"OPTIONS /v1/chat/completions HTTP/1.1\r\n\r\n")).status == 204
+    assert (await client.ask(b"OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n")).status == 204
     assert (await client.ask(post(key=None))).status == 401
     assert len(world.upstream.seen) == 1
 
