@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -75,7 +76,9 @@ def _rounds(options: argparse.Namespace, cores: Cores, lost: dict[str, str]) -> 
             compile_c(program, Path(name))
         for index in range(options.rounds):
             print(f"round {index + 1} of {options.rounds} ...", file=sys.stderr, flush=True)
+            begun = time.monotonic()
             with _proxies(Path(name), index, options, cores, lost) as (site, proxies):
+                print(f"all started after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
                 yield measure_round(site, proxies, options.quick, lost)
 
 

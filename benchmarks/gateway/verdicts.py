@@ -99,14 +99,7 @@ def goals_met(rows: Sequence[Row]) -> tuple[int, int]:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown. A peer's figure is followed by its ratio to nginx's where that is what is judged."""
     peers = [peer for peer in NAMES if any(peer in row.figures for row in rows)]
-    head = [
-        "figure",
-        *(NAMES[peer] for peer in peers),
-        "Roost's, median (least .. greatest)",
-        "goal",
-        "must",
-        "verdict",
-    ]
+    head = ["figure", *(NAMES[peer] for peer in peers), "Roost's: median (range)", "goal", "must", "verdict"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         cells = [_cell(row, peer) for peer in peers]
