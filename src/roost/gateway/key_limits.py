@@ -5,7 +5,7 @@ calls ``ended`` exactly once, and ``spent`` tells what an answer took. With seve
 much it has admitted, and counts what the others have. It must never cost a key without limits more than a look at
 ``metered``, and never lose count of a request that is over: a key that is never free again is worse than no limit.
 
-Budgets per minute are token buckets (``policy.meter``). A worker that starts counts from nothing.
+Budgets per minute are token buckets (``policy.bucket``). A worker that starts counts from nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from roost.domain.routing import RouteKey
 from roost.gateway.answers import Refusal
 from roost.gateway.board import Board
-from roost.policy.meter import Meter
+from roost.policy.bucket import Bucket
 
 GUESSED_S = 1.0
 """Until a slot of a key is free again, while none of its requests has ended yet."""
@@ -76,8 +76,8 @@ class _Use:
 
     def __init__(self, key: RouteKey, board: Board) -> None:
         self.key = key
-        self.requests = Meter()
-        self.tokens = Meter()
+        self.requests = Bucket()
+        self.tokens = Bucket()
         self.sent = _Tally(board, f"{key.id} requests")
         self.spent = _Tally(board, f"{key.id} tokens")
         self.in_flight = _Tally(board, f"{key.id} in flight")
@@ -181,14 +181,14 @@ def _refusal(use: _Use, now: float, *, full: bool) -> Limited:
     if full and key.concurrency:
         text = f"{_counted(key.concurrency, 'request')} at once, and as many are not answered yet"
         waits.append(((use.seconds or GUESSED_S) / key.concurrency, "concurrency_limited", text))
-    for name, meter, budget, code in (
+    for name, bucket, budget, code in (
         ("request", use.requests, key.requests_per_minute, "rate_limited"),
         ("token", use.tokens, key.tokens_per_minute, "token_rate_limited"),
     ):
         if budget is None:
             continue
-        lines += _lines(name, meter.level(budget, now), budget)
-        wait = meter.wait(budget, now)
+        lines += _lines(name, bucket.level(budget, now), budget)
+        wait = bucket.wait(budget, now)
         if wait:
             waits.append((wait, code, f"{_counted(budget, name)} per minute"))
     wait, code, text = max(waits)

@@ -17,7 +17,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(slots=True)
-class Meter:
+class Bucket:
     """What is ``used`` of a budget at the time ``at`` (seconds of any clock that never goes back)."""
 
     used: float = 0.0
