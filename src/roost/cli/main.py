@@ -18,8 +18,10 @@ class _Root(RoostGroup):
     lazy = {
         "serve": LazyCommand("roost.cli.commands.serve", "serve", "Run a server on this machine."),
         "stop": LazyCommand("roost.cli.commands.stop", "stop", "Stop the server of a home."),
+        "restart": LazyCommand("roost.cli.commands.restart", "restart", "New code and settings, without a pause."),
         "doctor": LazyCommand("roost.cli.commands.doctor", "doctor", "What this machine lacks, and what to do."),
         "demo": LazyCommand("roost.cli.commands.demo", "demo", "A server, a small model, two questions; cleans up."),
+        "selftest": LazyCommand("roost.cli.commands.selftest", "selftest", "Proof that no answer is lost."),
     }
 
 

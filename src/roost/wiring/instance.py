@@ -18,11 +18,11 @@ class Lock:
     """The held lock. Children do not inherit it."""
 
     def __init__(self, handle: int) -> None:
-        self._handle = handle
+        self.handle = handle
 
     def release(self) -> None:
         """Let the next server of this home start."""
-        os.close(self._handle)
+        os.close(self.handle)
 
 
 def acquire(settings: Settings) -> Lock:

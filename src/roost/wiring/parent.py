@@ -20,14 +20,16 @@ from typing import Any
 from roost._version import __version__
 from roost.config import Settings, known_home
 from roost.domain.errors import InvalidSettings
-from roost.wiring import home, instance, left_replicas, logfiles
+from roost.wiring import home, instance, left_replicas, logfiles, renewal, takeover
 from roost.wiring.banner import Welcome, banner, ready_line
 from roost.wiring.child import Child, ChildSpec, StartFailed
 from roost.wiring.leftovers import Leftovers
 from roost.wiring.listen import bind, origin
 from roost.wiring.pids import write_pid
 from roost.wiring.program import program
+from roost.wiring.renewal import Crew, Renewal
 from roost.wiring.restart import RestartPolicy
+from roost.wiring.takeover import Handover
 
 START_TIMEOUT_S = 60.0
 """How long the children may take to be ready for the first time."""
@@ -51,7 +53,8 @@ class Options:
     """What belongs to one run of ``roost serve`` and not to the settings. ``verbose``: children log to the terminal.
     ``new_key``: make a new admin key. ``json``: one line of JSON instead of the banner. ``slack_s``: what a child may
     take on top of its deadlines before it is killed, and the deadline of a stop at once. ``rotate_every_s``: how often
-    the logs' sizes are looked at. ``say`` and ``show`` take lines for standard error and standard output."""
+    the logs' sizes are looked at. ``argv``: the command line that starts this server anew. ``say`` and ``show`` take
+    lines for standard error and standard output."""
 
     keep_replicas: bool = False
     verbose: bool = False
@@ -59,6 +62,7 @@ class Options:
     json: bool = False
     slack_s: float = 15.0
     rotate_every_s: float = 60.0
+    argv: tuple[str, ...] = ()
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     commands: Commands = field(default_factory=Commands)
     say: Callable[[str], None] = lambda line: None
@@ -78,54 +82,94 @@ def serve(settings: Settings, options: Options) -> int:
         # Who cannot have the port gets no empty home either; where there is none, no old gateway holds it.
         bind(settings.host, settings.port).close()
     home.prepare(settings)
+    handover = takeover.received()
+    if handover is not None:
+        return _run(settings, options, socket.socket(fileno=handover.listening), instance.Lock(handover.lock), handover)
     lock = instance.acquire(settings)
     try:
         with Leftovers(settings, options.say) as leftovers:
             leftovers.end_control()
             listening = leftovers.bind()
+    except BaseException:
+        lock.release()
+        raise
+    return _run(settings, options, listening, lock, None)
+
+
+def _run(
+    settings: Settings, options: Options, listening: socket.socket, lock: instance.Lock, handover: Handover | None
+) -> int:
+    try:
         with listening:
             settings = replace(settings, port=listening.getsockname()[1])
             home.write_private(settings.run_dir / "settings.json", settings.dump())
             write_pid(settings.run_dir / "serve.pid", os.getpid())
+            if handover is None:
+                # Of a server that was killed: it would tell that this one can restart in place before it can.
+                (settings.run_dir / renewal.FILE).unlink(missing_ok=True)
             try:
-                return asyncio.run(Parent(settings, options, listening).run())
+                return asyncio.run(Parent(settings, options, listening, lock, handover).run())
             finally:
-                (settings.run_dir / "serve.pid").unlink(missing_ok=True)
+                for name in ("serve.pid", renewal.FILE):
+                    (settings.run_dir / name).unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 class Parent:
-    """The running parent: its children and its way to end."""
+    """The running parent: its children and its way to end. ``handover``: what the program before this one left."""
 
-    def __init__(self, settings: Settings, options: Options, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        listening: socket.socket,
+        lock: instance.Lock,
+        handover: Handover | None = None,
+    ) -> None:
         self._settings = settings
         self._options = options
         self._listening = listening
+        self._lock = lock
+        self._handover = handover
+        self._lasting = handover.lasting if handover is not None else signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._terminal = _has_terminal()
         self._keep = options.keep_replicas
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
     async def run(self) -> int:
         """Start, serve, stop. Raises ``StartFailed``."""
-        self._handle_signals()
         # Nothing is ever written to the lifeline: children see its end when this process is gone, however it went.
-        lifeline_fd, held_fd = os.pipe()
+        before = self._handover
+        lifeline_fd, held_fd = os.pipe() if before is None else (before.lifeline, before.held)
+        control = self._child(self._control_spec(), lifeline_fd)
+        wanted = [self._child(self._gateway_spec(n), lifeline_fd) for n in range(self._settings.gateway_workers)]
+        crew = Crew(control, wanted, self._settings.drain_deadline_s + self._options.slack_s)
+        gateways = [*wanted, *self._left_over(wanted, lifeline_fd, crew.leave_s)]
+
+        def hold(number: int) -> Handover:
+            return self._hold(number, lifeline_fd, held_fd, [control, *gateways])
+
+        restarts = Renewal(self._settings.run_dir, self._options.argv, self._options.say, hold)
+        self._handle_signals(restarts)
         try:
             async with asyncio.TaskGroup() as tasks:
-                control = self._child(self._control_spec(), lifeline_fd)
-                gateways = [self._child(spec, lifeline_fd) for spec in self._gateway_specs()]
                 for child in (control, *gateways):
                     tasks.create_task(child.run(), name=child.spec.name)
-                rotating = tasks.create_task(self._rotate_logs([control, *gateways]))
+                background = [tasks.create_task(self._rotate_logs([control, *gateways]))]
                 try:
-                    failure = await self._start(control, gateways)
+                    failure = await self._start(control, gateways) if before is None else None
                     if failure is not None:
                         self._request(keep=True)
+                    elif not self._stopping.is_set():
+                        background.append(tasks.create_task(restarts.run(crew, before)))
                     await self._stopping.wait()
                 finally:
+                    restarts.stop()
                     await self._end(control, gateways)
-                    rotating.cancel()
+                    for task in background:
+                        task.cancel()
         finally:
             os.close(held_fd)
             os.close(lifeline_fd)
@@ -147,7 +191,7 @@ class Parent:
         self._options.say("Stopped.")
         return 0
 
-    def _handle_signals(self) -> None:
+    def _handle_signals(self, restarts: Renewal) -> None:
         loop = asyncio.get_running_loop()
 
         def request(keep: bool, *, at_once: bool = False) -> Callable[[], None]:
@@ -158,9 +202,21 @@ class Parent:
         loop.add_signal_handler(signal.SIGINT, lambda: self._request(keep=self._keep, at_once=self._stopping.is_set()))
         loop.add_signal_handler(signal.SIGUSR1, request(True))
         loop.add_signal_handler(signal.SIGQUIT, request(False, at_once=True))
-        # A terminal that closes stops the server, unless it was started to survive that (nohup).
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            loop.add_signal_handler(signal.SIGHUP, polite)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, restarts)
+        loop.add_signal_handler(signal.SIGUSR2, lambda: restarts.wish(gateways_only=False))
+        loop.add_signal_handler(takeover.RESTART_GATEWAYS, lambda: restarts.wish(gateways_only=True))
+        if self._handover is not None:
+            takeover.listen()
+
+    def _hung_up(self, restarts: Renewal) -> None:
+        """A terminal that closes stops the server, unless it was started to survive that (nohup); else HUP is the wish
+        to start anew, as service managers and administrators send it."""
+        if self._terminal and not _has_terminal():
+            self._terminal = False
+            if not self._lasting:
+                self._request(keep=self._keep)
+            return
+        restarts.wish(gateways_only=False)
 
     def _request(self, *, keep: bool, at_once: bool = False) -> None:
         """Begin to stop; the first request says whether replicas stay, any may say ``at_once``."""
@@ -171,7 +227,34 @@ class Parent:
             self._at_once.set()
 
     def _child(self, spec: ChildSpec, lifeline_fd: int) -> Child:
-        return Child(spec, lifeline_fd=lifeline_fd, policy=self._options.policy, say=self._options.say)
+        before = self._handover
+        return Child(
+            spec,
+            lifeline_fd=lifeline_fd,
+            policy=self._options.policy,
+            say=self._options.say,
+            found=before.children.get(spec.name, ()) if before is not None else None,
+        )
+
+    def _left_over(self, gateways: Sequence[Child], lifeline_fd: int, leave_s: float) -> list[Child]:
+        """Gateways of the program before that the settings no longer want; they are leaving."""
+        wanted = {"control", *(gateway.spec.name for gateway in gateways)}
+        names = [name for name in (self._handover.children if self._handover else ()) if name not in wanted]
+        extra = [self._child(self._gateway_spec(int(name.rpartition("-")[2])), lifeline_fd) for name in names]
+        for child in extra:
+            child.leave(hand_over=signal.SIGUSR1, leave_s=leave_s)
+        return extra
+
+    def _hold(self, number: int, lifeline_fd: int, held_fd: int, children: Sequence[Child]) -> Handover:
+        return Handover(
+            listening=self._listening.fileno(),
+            lock=self._lock.handle,
+            lifeline=lifeline_fd,
+            held=held_fd,
+            children={child.spec.name: child.found() for child in children if not child.gone.is_set()},
+            number=number,
+            lasting=self._lasting,
+        )
 
     def _control_spec(self) -> ChildSpec:
         run = self._settings.run_dir
@@ -183,18 +266,15 @@ class Parent:
             log=self._log("control"),
         )
 
-    def _gateway_specs(self) -> list[ChildSpec]:
+    def _gateway_spec(self, index: int) -> ChildSpec:
         run, fd = self._settings.run_dir, self._listening.fileno()
-        return [
-            ChildSpec(
-                name=f"gateway-{index}",
-                argv=tuple(self._options.commands.gateway(run / "settings.json", index, fd)),
-                pid_file=run / f"gateway-{index}.pid",
-                log=self._log(f"gateway-{index}"),
-                pass_fds=(fd,),
-            )
-            for index in range(self._settings.gateway_workers)
-        ]
+        return ChildSpec(
+            name=f"gateway-{index}",
+            argv=tuple(self._options.commands.gateway(run / "settings.json", index, fd)),
+            pid_file=run / f"gateway-{index}.pid",
+            log=self._log(f"gateway-{index}"),
+            pass_fds=(fd,),
+        )
 
     def _log(self, name: str) -> Path | None:
         return None if self._options.verbose else self._settings.logs_dir / f"{name}.log"
@@ -296,6 +376,15 @@ class Parent:
                     if log not in complained:
                         complained.add(log)
                         self._options.say(f"Cannot set the log {log} aside ({error.strerror}): it is cut instead.")
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that this process would be told of when it closes."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def _all_ready(children: Sequence[Child]) -> StartFailed | None:

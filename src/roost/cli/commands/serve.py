@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,9 @@ def serve(
     json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON once it serves, without the key, instead of text.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", hidden=True, help="Only see whether this could take over the running server.")
+    ] = False,
 ) -> None:
     """Run a server: API, gateway and replicas on this machine.
 
@@ -58,6 +62,7 @@ def serve(
     """
     from roost.config import load
     from roost.wiring import parent
+    from roost.wiring.check import check as check_program
 
     settings = load(
         home=home,
@@ -68,8 +73,18 @@ def serve(
         log_level=log_level,
         sandbox=sandbox,
     )
+    if check:
+        _show(dumps(check_program(settings)))
+        return
     options = parent.Options(
-        keep_replicas=keep_replicas, verbose=verbose, new_key=new_key, json=json, say=_say, show=_show
+        keep_replicas=keep_replicas,
+        verbose=verbose,
+        new_key=new_key,
+        json=json,
+        # The interpreter by the path that it was called by: a link on that path may lead to a newer one by then.
+        argv=(sys.executable, *sys.orig_argv[1:]),
+        say=_say,
+        show=_show,
     )
     raise typer.Exit(parent.serve(settings, options))
 
