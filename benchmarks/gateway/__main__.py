@@ -99,6 +99,8 @@ def _proxies(
             try:
                 proxies[peer] = stack.enter_context(PEERS[peer](site))
             except Missing as error:
+                if peer == ROOST:
+                    raise Missing(f"Roost's gateway worker: {error}") from None
                 lost[peer] = str(error)
         yield Site(folder, upstream, cores), proxies
 

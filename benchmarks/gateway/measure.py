@@ -26,6 +26,8 @@ STREAMS = 1000
 KEPT, INTERVAL_US = 4, 10_000
 """The quiet load: so many kept connections, a request every so often, to the upstream and to the proxy in turn."""
 
+PAUSE, SLOW_PAUSE = 25, 500
+"""Ticks for which a stream stays open for the measurement of memory, so that all are open at once."""
 LONGEST_S = 300.0
 
 Figures = dict[str, float]
@@ -40,6 +42,7 @@ class Load:
     answers: int
     events: int = 0
     prompt: str = PROMPT
+    pause: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ Step = Callable[[Site, Proxy, Figures, Amounts], None]
 SLOW = {"fastapi": Amounts(600, 300, 200, 50, 250), "litellm": Amounts(400, 150, 200, 20, 250)}
 SLOW_QUICK = {"fastapi": Amounts(200, 100, 200, 10, 100), "litellm": Amounts(100, 50, 200, 10, 100)}
 """Proxies that cost a hundred times as much get less to do. Their streams are shorter, so that what a request costs has
-a larger part in their figure per event; in a quick run they get no thousand streams but for their memory."""
+a larger part in their figure per event; in a quick run they get no thousand streams."""
 
 
 def amounts_of(peer: str, quick: bool) -> Amounts:
@@ -94,21 +97,25 @@ def measure_round(site: Site, proxies: Mapping[str, Proxy], quick: bool, lost: d
 
 
 def _memory(site: Site, proxy: Proxy, figures: Figures, amounts: Amounts) -> None:
-    """Growth of the resident memory from idle to the peak under the first large load, per stream."""
+    """Growth of the resident memory from idle to the peak with all streams open for the first time, per stream."""
+    if amounts in SLOW_QUICK.values():
+        return
     for warm in (Load("", 4, 40), Load("", 4, 8, 5)):
         _closed(site, proxy, warm)
     idle = proxy.memory_bytes()
-    _, failed, peak = _closed(site, proxy, Load("", STREAMS, STREAMS, min(20, amounts.events)), watch=True)
+    pause = SLOW_PAUSE if amounts in SLOW.values() else PAUSE
+    _, failed, peak = _closed(site, proxy, Load("", STREAMS, STREAMS, 5, pause=pause), watch=True)
     figures["stream memory"] = (peak - idle) / STREAMS
     figures["failed"] += failed
 
 
 def _cpu(site: Site, proxy: Proxy, figures: Figures, amounts: Amounts, *, index: int) -> None:
     load = amounts.loads()[index]
-    if load.connections == STREAMS and amounts in SLOW_QUICK.values():
+    if load.connections < STREAMS:  # else the load for the memory came just before
+        warm = Load("", load.connections, max(load.connections, load.answers // 50), min(load.events, 2), load.prompt)
+        _closed(site, proxy, warm)
+    elif amounts in SLOW_QUICK.values():
         return
-    warm = Load("", load.connections, max(load.connections, load.answers // 50), min(load.events, 2), load.prompt)
-    _closed(site, proxy, warm)
     before, upstream_before = proxy.cpu_seconds(), cpu_seconds(site.upstream.process.pid)
     (answers, events, seconds, load_cpu), failed, _ = _closed(site, proxy, load)
     used = proxy.cpu_seconds() - before
@@ -125,7 +132,9 @@ def _closed(
 ) -> tuple[tuple[float, float, float, float], int, int]:
     """Answers, events, seconds and the generator's CPU seconds; failures; with ``watch`` the proxy's peak of memory."""
     exact = 0 if load.events or proxy.name.startswith("LiteLLM") else site.upstream.length
-    request = _request_file(site, request_bytes(load.prompt, load.events or 100, stream=load.events > 0))
+    request = _request_file(
+        site, request_bytes(load.prompt, load.events or 100, stream=load.events > 0, pause=load.pause)
+    )
     arguments: list[object] = [proxy.port, load.connections, load.answers, request, exact, load.events]
     peak, tree = 0, proxy.tree()
     with _load_generator(site, "closed", arguments) as process:

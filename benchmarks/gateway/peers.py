@@ -40,11 +40,12 @@ class Site:
     unix: bool = False
 
 
-def request_bytes(prompt: str, tokens: int, *, stream: bool) -> bytes:
-    """One request of the load."""
-    fields = {"model": ENDPOINT, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
+def request_bytes(prompt: str, tokens: int, *, stream: bool, pause: int = 0) -> bytes:
+    """One request of the load; a stream pauses for ``pause`` ticks behind its first event."""
+    fields: dict[str, object] = {"model": ENDPOINT, "messages": [{"role": "user", "content": prompt}]}
+    fields["max_tokens"] = tokens
     if stream:
-        fields["stream"] = True
+        fields |= {"stream": True, "seed": pause}
     body = json.dumps(fields, separators=(",", ":")).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\nAccept: */*\r\n"

@@ -1,7 +1,8 @@
 /* A cheap engine for the gateway's benchmark: one thread, epoll, on a TCP port of loopback and on a unix socket.
  * A body with "stream":true gets as many server-sent events as its "max_tokens" says, one per tick, then one that ends
- * the choice, one with the usage if "include_usage":true was asked for, and [DONE]; any other body (and none) gets a
- * JSON answer of about 1 KB. Prints the port once it listens.
+ * the choice, one with the usage if "include_usage":true was asked for, and [DONE]; behind the first event it pauses for
+ * as many ticks as its "seed" says. Any other body (and none) gets a JSON answer of about 1 KB. Prints the port once it
+ * listens.
  * usage: upstream SOCKET TICK_MS
  */
 #define _GNU_SOURCE
@@ -24,6 +25,8 @@ struct connection {
   char *buffer;
   size_t have;
   int left;  /* events still to send; 0 when no stream is on */
+  int pause; /* ticks of silence behind the first event */
+  int begun; /* the first event is out */
   int usage; /* the usage was asked for */
 };
 
@@ -75,6 +78,8 @@ static void send_all(int fd, const char *data, size_t length) {
 
 static void tick_stream(int fd) {
   struct connection *c = &connections[fd];
+  if (c->begun && c->pause > 0) { c->pause--; return; }
+  c->begun = 1;
   send_all(fd, event, strlen(event));
   if (--c->left) return;
   char last[1200];
@@ -97,8 +102,11 @@ static void answer_to(int fd, const char *body, size_t length) {
   const char *at = field(body + skip, length - skip, "\"stream\":");
   if (!at && skip) at = field(body, length, "\"stream\":");
   if (!at || strncmp(at, "true", 4)) return send_all(fd, answer, strlen(answer));
-  const char *tokens = field(body, length, "\"max_tokens\":"), *asked = field(body, length, "\"include_usage\":");
+  const char *tokens = field(body, length, "\"max_tokens\":"), *asked = field(body, length, "\"include_usage\":"),
+             *seed = field(body, length, "\"seed\":");
   connections[fd].usage = asked && !strncmp(asked, "true", 4);
+  connections[fd].pause = seed ? atoi(seed) : 0;
+  connections[fd].begun = 0;
   connections[fd].left = tokens && atoi(tokens) > 0 ? atoi(tokens) : 1;
   send_all(fd, stream_head, sizeof stream_head - 1);
 }
