@@ -56,6 +56,7 @@ class Board:
         self._cells[_PID], self._cells[_STARTED] = pid, started
         self._cells[_CAPACITY] = (self._cells.nbytes // 8 - _HEADER) // 2
         self._cells[_LAYOUT] = LAYOUT
+        self._closed = False
         self.shared = self._expected
         self.refresh()
 
@@ -100,11 +101,16 @@ class Board:
         return bool(gone or fresh)
 
     def close(self) -> None:
-        """Take the numbers back."""
+        """Take the numbers back. What is shown afterwards is seen by nobody."""
+        if self._closed:
+            return
+        self._closed = True
         self._path.unlink(missing_ok=True)
         self._cells[_LAYOUT] = 0
         self._cells[_HEADER:] = memoryview(bytes(self._cells.nbytes - _HEADER * 8)).cast("q")
+        scratch = memoryview(bytearray(self._cells.nbytes)).cast("q")
         self._cells.release()
+        self._cells = scratch
         self._map.close()
         os.close(self._file)
         for peer in self._peers.values():
@@ -113,6 +119,8 @@ class Board:
         self.shared = False
 
     def _begin(self, name: str, value: int) -> None:
+        if self._closed:
+            return
         cells = self._cells
         reused = bool(self._free)
         if not reused and cells[_USED] == cells[_CAPACITY]:

@@ -75,6 +75,18 @@ def test_a_worker_that_ends_takes_its_numbers_back(pair: tuple[Board, Board], tm
     assert not one.refresh()
 
 
+def test_a_board_that_is_closed_takes_what_comes_late(pair: tuple[Board, Board]) -> None:
+    one, other = pair
+    one.put("replica-1", 1)
+    one.close()
+    one.put("replica-1", 2)
+    one.put("replica-2", 3)
+    one.forget("replica-1")
+    one.close()
+
+    assert [other.others(name) for name in ("replica-1", "replica-2")] == [0, 0]
+
+
 def test_many_names_find_room(pair: tuple[Board, Board]) -> None:
     one, other = pair
     for number in range(2000):
