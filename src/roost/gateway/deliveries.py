@@ -42,7 +42,11 @@ class Delivery:
     def written(self) -> None:
         """The whole answer has been given to the connection."""
         self._written = True
-        self._look()
+        if self._transport.get_extra_info("sslcontext") is None:
+            self._look()
+        else:
+            # What is encrypted reaches the socket a little later, and until then it cannot be seen anywhere.
+            self._timer = self._gateway.loop.call_later(self._pause, self._look)
 
     def client_went_on(self) -> None:
         """The client sent something after the answer was written."""

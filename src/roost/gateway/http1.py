@@ -15,7 +15,7 @@ MAX_HELD_CHUNK = 64 * 1024
 """An incomplete chunk up to this many bytes is held back, so that relayed bytes end on a chunk boundary."""
 _MAX_SIZE_LINE = 256
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 
 class BrokenResponse(Exception):
@@ -25,8 +25,10 @@ class BrokenResponse(Exception):
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer", b"x-request-id"))
 """Response headers that belong to one connection only, or are the gateway's to set."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n\0]*)")
+_BEGINNING = b"HTTP/1."
+_FRAMING = (b"content-length", b"transfer-encoding")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _WATCHED = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"content-type", b"retry-after"}
 _KNOWN_LINES: dict[bytes, tuple[bytes, bytes] | None] = {}  # header lines seen before; None: nothing to look at
 _KNOWN_STATUS: dict[bytes, tuple[int, int]] = {}
@@ -40,7 +42,7 @@ class ResponseHead:
     """A parsed response head, which never changes. ``raw`` ends before the empty line; ``length`` is -1 when not
     announced."""
 
-    __slots__ = ("_framed", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
+    __slots__ = ("_bare", "_framed", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
 
     def __init__(self, raw: bytes) -> None:
         """Parse. Raises ``BrokenResponse``."""
@@ -72,14 +74,20 @@ class ResponseHead:
                 raise BrokenResponse("the body's length is ambiguous")
             self.length = int(length)
         elif coding is not None:
-            if coding != b"chunked":
+            if coding != b"chunked" or not minor:
                 raise BrokenResponse("the transfer coding is not chunked")
             self.chunked = True
-        connection = watched.get(b"connection")
-        self.keep_alive = connection != b"close" if minor else connection == b"keep-alive"
+        connection = watched.get(b"connection", b"")
+        self.keep_alive = b"close" not in connection if minor else connection == b"keep-alive"
+        self._bare = self.status in (204, 304)
+        if self._bare:
+            # Without a body, whatever it says: who passes these lines on misleads readers that believe them.
+            self.length, self.chunked, self._framed = 0, False, None
+            watched.pop(b"content-type", None)
 
     def _watch(self, name: bytes, value: bytes) -> None:
-        if self._watched.setdefault(name, value) != value and name != b"x-request-id":
+        repeated = name in _FRAMING or self._watched.setdefault(name, value) != value
+        if repeated and name != b"x-request-id":
             raise BrokenResponse(f"{name.decode()} is there twice")
         if name in HOP_BY_HOP:
             self._framed = None  # some lines have to go
@@ -93,12 +101,10 @@ class ResponseHead:
         what belongs to this connection and, unless ``framed``, without the body's framing."""
         if framed and self._framed is not None:
             return self._framed
-        kept = [self.lines[0][8:]]
-        for line in self.lines[1:]:
-            name = line[: line.find(b":")].lower()
-            if name not in HOP_BY_HOP and (framed or name not in (b"content-length", b"transfer-encoding")):
-                kept.append(line)
-        return b"\r\n".join(kept)
+        named = {token.strip() for token in self._watched.get(b"connection", b"").split(b",")}
+        unwanted = (HOP_BY_HOP | named).difference(_FRAMING).union(() if framed and not self._bare else _FRAMING)
+        kept = (line for line in self.lines[1:] if line[: line.find(b":")].lower() not in unwanted)
+        return b"\r\n".join([self.lines[0][8:], *kept])
 
 
 def parse_head(raw: bytes) -> ResponseHead:
@@ -111,6 +117,16 @@ def parse_head(raw: bytes) -> ResponseHead:
                 _KNOWN_HEADS.clear()
             _KNOWN_HEADS[raw] = head
     return head
+
+
+def check_beginning(data: bytes) -> None:
+    """Raise ``BrokenResponse`` if ``data``, in which no head ends, cannot become one."""
+    if len(data) > MAX_HEAD:
+        raise BrokenResponse("the response head is too long")
+    if not data.startswith(_BEGINNING[: len(data)]):
+        raise BrokenResponse("the status line is not HTTP/1")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise BrokenResponse("a line of the response head ends without CR")
 
 
 def _parse_status(line: bytes) -> tuple[int, int]:
@@ -201,7 +217,8 @@ class EofBody:
 
 
 class RawChunks:
-    """A chunked body passed on with its framing untouched, cut at chunk boundaries."""
+    """A chunked body passed on with its framing untouched, cut at chunk boundaries. Trailers are left out: nobody has
+    asked for them, and a client may take them for headers."""
 
     __slots__ = ("aligned", "done", "excess", "held", "left")
 
@@ -217,6 +234,7 @@ class RawChunks:
             self.held = b""
         at, size = 0, len(data)
         if self.left:
+            self._check_end(data)
             if size < self.left:
                 self.left -= size
                 return data
@@ -232,7 +250,7 @@ class RawChunks:
             if length == 0:
                 self.done = True
                 self.excess = end < size
-                return data[:end]
+                return data[:end] if end == line + 2 else data[:line] + b"\r\n"
             if data[end - 2 : end] != b"\r\n":
                 raise BrokenResponse("a chunk does not end where it says")
             at = end
@@ -246,7 +264,19 @@ class RawChunks:
             return data[:at]
         self.left = end - len(data)
         self.aligned = False
+        if self.left == 1 and data[-1:] != b"\r":
+            raise BrokenResponse("a chunk does not end where it says")
         return data
+
+    def _check_end(self, data: bytes) -> None:
+        # The part of the closing CR LF that is in ``data``.
+        left, size = self.left, len(data)
+        if size >= left:
+            sound = data[max(0, left - 2) : left] == b"\r\n"[-left:]
+        else:
+            sound = size < left - 1 or data[-1:] == b"\r"
+        if not sound:
+            raise BrokenResponse("a chunk does not end where it says")
 
 
 class Unchunked:
@@ -329,7 +359,12 @@ def _trailers_end(data: bytes, line: int) -> int:
     if data[line : line + 2] == b"\r\n":
         return line + 2
     end = data.find(b"\r\n\r\n", line)
-    return end + 4 if end >= 0 else -1
+    if end < 0:
+        return -1
+    for trailer in data[line:end].split(b"\r\n"):
+        if _LINE.fullmatch(trailer) is None:
+            raise BrokenResponse("a trailer is malformed")
+    return end + 4
 
 
 def body_of(head: ResponseHead, *, no_body: bool, raw: bool) -> Body:

@@ -121,7 +121,11 @@ class Relay:
         self._connection = connection
         request = self._request
         lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
-        lines += [b"%b: %b\r\n" % item for item in request.headers.items() if item[0] not in _OWN_HEADERS]
+        unwanted: frozenset[bytes] | set[bytes] = _OWN_HEADERS
+        connection_header = request.headers.get(b"connection")
+        if connection_header is not None:
+            unwanted = _OWN_HEADERS | {token.strip().lower() for token in connection_header.split(b",")}
+        lines += [b"%b: %b\r\n" % item for item in request.headers.items() if item[0] not in unwanted]
         lines.append(b"x-request-id: %b\r\n" % request.id)
         if request.method == b"POST":
             # Repeated, it would do its work twice: the control plane is told whether the client got the answer.

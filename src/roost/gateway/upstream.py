@@ -13,11 +13,23 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from roost.gateway.http1 import MAX_HEAD, Body, BrokenResponse, EofBody, LengthBody, ResponseHead, body_of, parse_head
+from roost.gateway.http1 import (
+    MAX_HEAD,
+    Body,
+    BrokenResponse,
+    EofBody,
+    LengthBody,
+    ResponseHead,
+    body_of,
+    check_beginning,
+    parse_head,
+)
 
 IDLE_S = 2.0
 """Idle connections are closed after this many seconds: some engines keep a thread for each."""
 CONNECT_TIMEOUT_S = 5.0
+MAX_INTERIM = 20
+"""Interim responses (1xx) before the response itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_interim",
         "_last",
+        "_long",
         "_no_body",
         "_paused",
         "_pending",
@@ -114,7 +128,9 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._pending = b""
         self._no_body = False
+        self._interim = 0
         self._last = False
+        self._long = False
         self._paused = False
 
     def send(self, consumer: Consumer, data: bytes, *, no_body: bool = False) -> None:
@@ -127,6 +143,7 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send more of the request."""
         if self.transport is not None:
+            self._long = True
             self.transport.write(data)
 
     def abort(self) -> None:
@@ -189,8 +206,7 @@ class Connection(asyncio.Protocol):
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > MAX_HEAD:
-                if len(data) > MAX_HEAD:
-                    raise BrokenResponse("the response head is too long")
+                check_beginning(data)
                 self._pending = data
                 return
             head = parse_head(data[:end])
@@ -199,6 +215,11 @@ class Connection(asyncio.Protocol):
                 break
             if head.status == 101:
                 raise BrokenResponse("it switched protocols unasked")
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BrokenResponse("it sends interim responses without end")
+        if self._interim:
+            self._interim = 0
         raw = consumer.on_head(head)
         if self.consumer is consumer:
             self._first_body(consumer, head, data, raw)
@@ -220,7 +241,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, consumer: Consumer, body: Body) -> None:
         self.consumer = None
         self._body = None
-        if body.excess or self._last:
+        if body.excess or self._last or (self._long and self._unsent()):
             self._drop()
         else:
             self.served += 1
@@ -228,6 +249,11 @@ class Connection(asyncio.Protocol):
                 self.resume_reading()
             self.pool.put(self)  # which looks at it again before the next request
         consumer.on_end()
+
+    def _unsent(self) -> bool:
+        # Whether it answered before it had the whole request: what it makes of the rest is anybody's guess.
+        self._long = False
+        return self.transport is None or self.transport.get_write_buffer_size() > 0
 
     def _broken(self, reason: str) -> None:
         consumer = self.consumer

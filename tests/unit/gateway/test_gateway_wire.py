@@ -51,11 +51,12 @@ def test_chunks_are_passed_on_whole_and_unchanged(payloads: list[bytes], cuts: l
     data = b"".join(map(chunk, payloads)) + b"0\r\n" + trailer + b"\r\n"
     body = RawChunks()
     out = b""
+    whole = b"".join(map(chunk, payloads)) + LAST_CHUNK
     for piece in feed(body, pieces_of(data, cuts)):
         out += piece
-        ends = {len(b"".join(map(chunk, payloads[:n]))) for n in range(len(payloads) + 1)} | {len(data)}
+        ends = {len(b"".join(map(chunk, payloads[:n]))) for n in range(len(payloads) + 1)} | {len(whole)}
         assert len(out) in ends
-    assert out == data
+    assert out == whole, "without the trailer"
     assert body.done
     assert not body.excess
 
@@ -84,6 +85,20 @@ def test_a_long_chunk_is_passed_on_in_pieces(cuts: list[int]) -> None:
 def test_broken_chunks(kind: type[RawChunks | Unchunked], data: bytes) -> None:
     with pytest.raises(BrokenResponse):
         kind().feed(data)
+
+
+@given(CUTS, st.sampled_from([b"XX", b"\rX", b"X\n", b"\n\r"]))
+def test_a_long_chunk_ends_where_it_says(cuts: list[int], end: bytes) -> None:
+    data = chunk(b"x" * (3 * MAX_HELD_CHUNK))[:-2] + end + LAST_CHUNK
+    with pytest.raises(BrokenResponse):
+        feed(RawChunks(), pieces_of(data, [cut * 3000 for cut in cuts]))
+
+
+@pytest.mark.parametrize("kind", [RawChunks, Unchunked])
+@pytest.mark.parametrize("trailer", [b"a b: c", b"a", b" a: b", b"a: b\nc: d", b"a: b\0"])
+def test_trailers_are_header_lines(kind: type[RawChunks | Unchunked], trailer: bytes) -> None:
+    with pytest.raises(BrokenResponse):
+        kind().feed(b"1\r\na\r\n0\r\n" + trailer + b"\r\n\r\n")
 
 
 def test_what_follows_the_end_is_noticed() -> None:
