@@ -109,7 +109,7 @@ class EndpointBook:
     ``last_at`` is seconds since the epoch, 0.0 when nothing was ever asked of it here.
     """
 
-    __slots__ = ("completed", "failed", "held", "last_at", "ready", "route", "timer", "turn")
+    __slots__ = ("completed", "failed", "held", "last_at", "ready", "route", "timer", "turn", "waits")
 
     def __init__(self, route: RouteEndpoint) -> None:
         self.route = route
@@ -119,6 +119,8 @@ class EndpointBook:
         self.failed = 0
         self.last_at = 0.0
         self.turn = 0
+        self.waits = f"{route.id} waits"
+        """The name under which the board has whether requests wait here."""
         self.timer: asyncio.TimerHandle | None = None
         """For looking again whether what waits can go."""
 

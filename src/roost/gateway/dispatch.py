@@ -3,6 +3,9 @@
 Called by ``exchange`` (a request comes, ends, has to go elsewhere) and ``gateway`` (tables, the sweep). No replica gets
 more requests than it has slots; what is beyond waits in the endpoint's queue and goes the moment a slot is free. So it
 must never let a request wait that a replica would take, and never send one to a replica that is full or left out.
+
+With several workers slots are counted over all of them, on the board. Each has its own queue: while another worker's
+requests wait too, none hands its freed slots on to its own at once, but all look for free ones in turn.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ def pick(exchange: Exchange) -> ReplicaBook | None:
         if only.in_flight < only.room and only.standing is GOOD and only.healthy:
             exchange.mark = only.mark
             return only
-    able = _able(exchange.gateway, exchange.book)
-    return _choose(exchange, able) if able else None
+    gateway, book = exchange.gateway, exchange.book
+    return None if _others_wait(gateway, book) else _place(exchange, _able(gateway, book))
 
 
 def hold(exchange: Exchange) -> None:
@@ -49,6 +52,7 @@ def hold(exchange: Exchange) -> None:
     loser = book.held.push(exchange, gateway.settings.hold_limit, gateway.now())
     if loser is not exchange:
         gateway.cells[counters.HELD] += 1
+        show(gateway, book)
         _look_again(gateway, book)
     if loser is not None:
         loser.refuse(_no_room(gateway, book))
@@ -65,7 +69,23 @@ def again(exchange: Exchange) -> None:
     _set_deadline(exchange)
     book.held.put_back(exchange, gateway.now())
     gateway.cells[counters.HELD] += 1
+    show(gateway, book)
     _look_again(gateway, book)
+
+
+def give_up(exchange: Exchange) -> None:
+    """The client of a request is gone: it waits no longer, if it did."""
+    gateway, book = exchange.gateway, exchange.book
+    if book.held.remove(exchange, gateway.now()):
+        show(gateway, book)
+
+
+def serve_next(gateway: Gateway, book: EndpointBook) -> None:
+    """A slot is free: send what waits, unless another worker's may have waited longer."""
+    if _others_wait(gateway, book):
+        _look_again(gateway, book)
+    else:
+        serve(gateway, book)
 
 
 def serve(gateway: Gateway, book: EndpointBook) -> None:
@@ -80,11 +100,17 @@ def serve(gateway: Gateway, book: EndpointBook) -> None:
             held.pop(now).refuse(refusal)
             continue
         able = _able(gateway, book)
-        if not able:
+        exchange = held.pop(now) if able else None
+        if exchange is None:
             _look_again(gateway, book)
-            return
-        exchange = held.pop(now)
-        exchange.send_to(_choose(exchange, able))
+            break
+        replica = _place(exchange, able)
+        if replica is None:
+            held.put_back(exchange, now)
+            _look_again(gateway, book)
+            break
+        exchange.send_to(replica)
+    show(gateway, book)
 
 
 def expire(gateway: Gateway, book: EndpointBook) -> None:
@@ -92,6 +118,13 @@ def expire(gateway: Gateway, book: EndpointBook) -> None:
     late = book.held.expired(gateway.now())
     for exchange in late:
         exchange.refuse(_too_late(gateway, book))
+    show(gateway, book)
+
+
+def show(gateway: Gateway, book: EndpointBook) -> None:
+    """Let the other workers know whether requests wait here; once a second, too."""
+    if gateway.board.shared:
+        gateway.board.put(book.waits, int(book.held.size > 0))
 
 
 def settle(exchange: Exchange, replica: ReplicaBook) -> None:
@@ -152,6 +185,26 @@ def _able(gateway: Gateway, book: EndpointBook) -> list[ReplicaBook]:
     return [each for each in open_ if takes_for_want_of_others(each.standing, now)]
 
 
+def _others_wait(gateway: Gateway, book: EndpointBook) -> bool:
+    return gateway.board.shared and any(r.shown for r in book.ready) and gateway.board.others(book.waits) > 0
+
+
+def _place(exchange: Exchange, able: list[ReplicaBook]) -> ReplicaBook | None:
+    board = exchange.gateway.board
+    while able:
+        chosen = _choose(exchange, able)
+        if not chosen.shown:
+            return chosen
+        # First show it, then look at the others: of two workers that want the last slot, not both get it.
+        board.put(chosen.shown, chosen.in_flight + 1)
+        if chosen.slots is None or chosen.in_flight + board.others(chosen.shown) < chosen.slots:
+            return chosen
+        board.put(chosen.shown, chosen.in_flight)
+        settle(exchange, chosen)
+        able = [each for each in able if each is not chosen]
+    return None
+
+
 def _choose(exchange: Exchange, able: list[ReplicaBook]) -> ReplicaBook:
     gateway, book = exchange.gateway, exchange.book
     now = gateway.now()
@@ -202,7 +255,9 @@ def _looked_at_again(gateway: Gateway, book: EndpointBook) -> None:
 def _set_deadline(exchange: Exchange) -> None:
     request = exchange.request
     default = exchange.gateway.settings.hold_timeout_s
-    exchange.deadline = request.started + admission.hold_seconds(request.announced_timeout(), default)
+    # A stream that has begun may be older than any request can wait.
+    since = exchange.gateway.now() if exchange.begun else request.started
+    exchange.deadline = since + admission.hold_seconds(request.announced_timeout(), default)
 
 
 def _no_room(gateway: Gateway, book: EndpointBook) -> Refusal:
