@@ -1,0 +1,91 @@
+"""What becomes of a stream whose replica is lost after the first byte: it goes on elsewhere, or ends with an error.
+
+Called by ``exchange`` and, once a second, by ``gateway``. A crash that a request may have caused must not be carried
+from replica to replica; and a client must never be left without a word.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roost.gateway.answers import Refusal
+from roost.gateway.body import encode
+from roost.gateway.continuation import Joined, continued, ending, in_a_stop, left
+from roost.gateway.emitted import Said
+from roost.gateway.http1 import LAST_CHUNK, chunk
+from roost.gateway.request import CHAT
+from roost.gateway.shaping import splice_of
+
+if TYPE_CHECKING:
+    from roost.gateway.attempt import Attempt
+    from roost.gateway.books import EndpointBook
+    from roost.gateway.exchange import Exchange
+
+MAX_CRASHES = 2
+"""A request present at this many crashes is not tried again: it may be what causes them."""
+PROGRESS = 16
+"""A stream that came this many tokens further before the next replica was lost too did not cause it: the crash would
+have come where the first one did."""
+MOST_CONTINUATIONS = 3
+"""A stream goes on elsewhere so many times at most."""
+QUIET_S = 1.0
+"""A stream on a replica that does not answer its health checks is taken for lost once it is silent for this long."""
+WAITING = chunk(b": waiting for a replica to go on\n\n")
+
+
+def go_on(exchange: Exchange, attempt: Attempt) -> None:
+    """Let another replica go on with a stream whose replica was lost; end it where none can."""
+    adapted, kind = exchange.adapted, exchange.request.kind
+    said = exchange.emitted.said() if exchange.emitted is not None else None
+    if said is None or in_a_stop(adapted.body, said):
+        exchange.break_off(attempt)
+        return
+    complete = said.finished or left(adapted.body, said) == 0
+    if said.done or (complete and (said.counted or not (adapted.classic or adapted.wants_usage_chunk))):
+        _end(exchange, attempt, said)
+        return
+    payload = encode(continued(adapted.body, kind, said))
+    if isinstance(payload, Refusal) or _hopeless(exchange, said):
+        exchange.break_off(attempt)
+        return
+    exchange.payload = payload
+    exchange.joined = Joined(said, chat=kind is CHAT, complete=complete)
+    exchange.continued += 1
+    exchange.again()
+
+
+def _hopeless(exchange: Exchange, said: Said) -> bool:
+    """Count the loss; whether it was one too many."""
+    if exchange.crashes and said.tokens - exchange.reached < PROGRESS:
+        exchange.crashes += 1
+    exchange.crashes = max(1, exchange.crashes)
+    exchange.reached = said.tokens
+    return exchange.crashes >= MAX_CRASHES or exchange.continued >= MOST_CONTINUATIONS
+
+
+def _end(exchange: Exchange, attempt: Attempt, said: Said) -> None:
+    """All of the text is there: only the end is missing."""
+    events, splice = ending(said, chat=exchange.request.kind is CHAT), splice_of(exchange.adapted)
+    if splice is not None:
+        events = splice.feed(events) + splice.end()
+    exchange.write((chunk(events) if events else b"") + LAST_CHUNK)
+    exchange.finish(attempt.status, "completed")
+
+
+def leave_if_quiet(exchange: Exchange, attempt: Attempt) -> None:
+    """The replica hangs, as it seems: the stream goes on elsewhere unless something comes from there soon."""
+    exchange.gateway.loop.call_later(QUIET_S, _leave_if_quiet, exchange, attempt, exchange.sent)
+
+
+def _leave_if_quiet(exchange: Exchange, attempt: Attempt, sent: int) -> None:
+    slow_client = exchange.front.full
+    if exchange.attempt is attempt and exchange.sent == sent and not exchange.done and not slow_client:
+        attempt.abort()
+        exchange.lost(attempt, "it stopped answering", stale=False)
+
+
+def keep_alive(book: EndpointBook) -> None:
+    """Send a comment to clients whose streams wait for a replica to go on."""
+    for exchange in book.held:
+        if exchange.begun and not exchange.front.full:
+            exchange.write(WAITING)
