@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.gateway import processes
 from benchmarks.gateway.install import Missing, compile_c
-from benchmarks.gateway.measure import Figures, measure_round
+from benchmarks.gateway.measure import FIGURES, Figures, measure_round
 from benchmarks.gateway.peers import PEERS, Site
 from benchmarks.gateway.processes import Cores, Proxy
 from benchmarks.gateway.verdicts import MISSED, NAMES, ROOST, TARGETS, Row, goals_met, judge, table
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     rows = [judge(target, rounds) for target in TARGETS if target.peer in (None, *options.peers)]
+    rows = [row for row in rows if options.only in row.target.figure or row.target.figure == "failed"]
     _print(rows, rounds, lost)
     if options.json:
         _write(options.json, rows, rounds, lost)
@@ -61,6 +62,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--unix", action="store_true", help="reach the upstream by a unix socket (nginx, haproxy, roost)"
     )
+    parser.add_argument("--only", default="", help=f"figures whose name contains this: {', '.join(FIGURES)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
     options = parser.parse_args(arguments)
     options.peers = options.peers.split(",")
@@ -79,7 +81,7 @@ def _rounds(options: argparse.Namespace, cores: Cores, lost: dict[str, str]) -> 
             begun = time.monotonic()
             with _proxies(Path(name), index, options, cores, lost) as (site, proxies):
                 print(f"all started after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-                yield measure_round(site, proxies, options.quick, lost)
+                yield measure_round(site, proxies, lost, quick=options.quick, only=options.only)
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def _print(rows: Sequence[Row], rounds: Sequence[Mapping[str, Figures]], lost: M
         print(f"Missing: {NAMES[peer]}: {reason}")
     for figure in ("request", "long request", "chunk 200", "chunk 1000"):
         each = [found[ROOST] for found in rounds if ROOST in found]
-        if each:
+        if each and f"rate {figure}" in each[-1]:
             rate, own, rest = (each[-1][f"{what} {figure}"] for what in ("rate", "busy", "busy rest"))
             print(
                 f"{figure}: {rate:,.0f} per second through Roost, which used {own:.0%} of its core; "

@@ -65,7 +65,8 @@ class Amounts:
         )
 
 
-LOADS = 4
+FIGURES = ("stream memory", "chunk 1000", "chunk 200", "request", "long request", "added p50")
+"""In the order in which they are measured: memory first, of processes that have just started."""
 Step = Callable[[Site, Proxy, Figures, Amounts], None]
 
 SLOW = {"fastapi": Amounts(600, 300, 200, 50, 250), "litellm": Amounts(400, 150, 200, 20, 250)}
@@ -81,15 +82,17 @@ def amounts_of(peer: str, quick: bool) -> Amounts:
     return SLOW.get(peer, Amounts(40_000, 5_000, 600, 100, 250))
 
 
-def measure_round(site: Site, proxies: Mapping[str, Proxy], quick: bool, lost: dict[str, str]) -> dict[str, Figures]:
-    """The figures of each peer; the ones that break are put in ``lost``, with the reason, and left out."""
+def measure_round(
+    site: Site, proxies: Mapping[str, Proxy], lost: dict[str, str], *, quick: bool = False, only: str = ""
+) -> dict[str, Figures]:
+    """The figures of each peer whose names contain ``only``; the peers that break are put in ``lost``, with the reason,
+    and left out."""
     found: dict[str, Figures] = {peer: {"failed": 0.0} for peer in proxies}
-
-    steps: list[Step] = [_memory, *(partial(_cpu, index=index) for index in range(LOADS)), _added]
-    for step in steps:
+    loads: list[Step] = [partial(_cpu, index=index) for index in range(len(FIGURES) - 2)]
+    for figure, step in zip(FIGURES, (_memory, *loads, _added), strict=True):
         for peer, proxy in proxies.items():
             try:
-                if peer not in lost:
+                if only in figure and peer not in lost:
                     step(site, proxy, found[peer], amounts_of(peer, quick))
             except Missing as error:
                 lost[peer] = str(error)
@@ -144,6 +147,10 @@ def _closed(
         out = _output(process)
     answers, failed, events, seconds, cpu = map(float, out.split())
     return (answers, events, seconds, cpu), int(failed), peak
+
+
+def _asks(load: Load) -> bytes:
+    return request_bytes(load.prompt, load.events or 100, stream=load.events > 0, pause=load.pause)
 
 
 @contextmanager
