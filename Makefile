@@ -7,7 +7,7 @@ REFERENCE ?= $(or $(wildcard ../shared/spec/api-reference.md),docs/reference/cal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-autoscaler lock clean
+.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-autoscaler bench-balancer lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -49,6 +49,7 @@ bench: .venv/.dev ## a quick round of all benchmarks
 	$(BIN)/python -m benchmarks.gateway --quick
 	$(BIN)/python -m benchmarks.coldstart --quick
 	$(BIN)/python -m benchmarks.autoscaler --quick
+	$(BIN)/python -m benchmarks.balancer --quick
 
 bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
 	$(BIN)/python -m benchmarks.gateway $(ARGS)
@@ -58,6 +59,9 @@ bench-coldstart: .venv/.dev ## from create to the first token, beside the bare e
 
 bench-autoscaler: .venv/.dev ## the autoscaling policy beside the public ones; traces: ARGS='--traces FOLDER'
 	$(BIN)/python -m benchmarks.autoscaler $(ARGS)
+
+bench-balancer: .venv/.dev ## which replica takes a request, beside other routers; traces: ARGS='--traces FOLDER'
+	$(BIN)/python -m benchmarks.balancer $(ARGS)
 
 lock: ## pin what is installed now
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,llamacpp]'

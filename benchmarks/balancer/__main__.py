@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.balancer import simulated
+from benchmarks.balancer import real, simulated
 
 
 def main() -> int:
@@ -34,6 +34,8 @@ def main() -> int:
         met &= simulated.decision_cost()
         what = "recorded" if asked.traces else "made"
         print(f"\n{what} trace; Python {platform.python_version()}, {time.perf_counter() - began:.0f} s")
+    if asked.only != "simulated":
+        met &= real.tables(asked.quick)
     return 0 if met else 1
 
 
