@@ -57,8 +57,21 @@ class Deliveries(Protocol):
         ...
 
 
+class Usages(Protocol):
+    """Who sums up what was used."""
+
+    async def take(self, report: Mapping[str, Any]) -> bool:
+        """Add a gateway's report to the sums, unless it is in them. Raises ``BadRequest``."""
+        ...
+
+
 def create_internal_app(
-    *, publisher: Publisher, gateways: Gateways, deliveries: Deliveries, heartbeat_s: float = HEARTBEAT_S
+    *,
+    publisher: Publisher,
+    gateways: Gateways,
+    deliveries: Deliveries,
+    usages: Usages,
+    heartbeat_s: float = HEARTBEAT_S,
 ) -> FastAPI:
     """The app of the internal routes; ``heartbeat_s`` is the longest silence on a watch stream in seconds."""
     app = FastAPI(title="Roost internal", openapi_url=None, docs_url=None, redoc_url=None)
@@ -79,6 +92,11 @@ def create_internal_app(
     async def told(request: Request) -> Response:
         for answer, delivery in _news(await json_object(request, MAX_REPORT_BYTES)):
             await deliveries.told(answer, delivery)
+        return nothing()
+
+    @app.post("/internal/v1/usage")
+    async def used(request: Request) -> Response:
+        await usages.take(await json_object(request, MAX_REPORT_BYTES))
         return nothing()
 
     return app

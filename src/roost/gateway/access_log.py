@@ -18,9 +18,27 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_BUFFERED = 2000
 """Lines kept before they are written without waiting for the next sweep."""
 
-Entry = tuple[float, bytes, bytes, bytes, int, str | None, str | None, str | None, float, float | None, int, str]
+Entry = tuple[
+    float,
+    bytes,
+    bytes,
+    bytes,
+    int,
+    str | None,
+    str | None,
+    str | None,
+    float,
+    float | None,
+    int,
+    str,
+    int,
+    int | None,
+    int | None,
+    int | None,
+]
 """Time (epoch seconds), request id, method, path, status (499: the client hung up), endpoint, replica, key id, seconds,
-seconds to the first byte, bytes sent, outcome."""
+seconds to the first byte, bytes sent, outcome, tries on replicas, prompt, cached and completion tokens (None: unknown,
+or none)."""
 
 
 class AccessLog:
@@ -74,9 +92,12 @@ class AccessLog:
 
 
 def _line(entry: Entry) -> bytes:
-    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry
+    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry[:12]
+    tries, prompt, cached, completion = entry[12:]
     whole = int(at)
-    return (b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d}\n') % (
+    return (
+        b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,%b}\n'
+    ) % (
         _second(whole),
         (at - whole) * 1000,
         request_id,
@@ -84,7 +105,17 @@ def _line(entry: Entry) -> bytes:
         seconds,
         b"%.6f" % first if first is not None else b"null",
         sent,
+        tries,
+        _tokens(prompt, cached, completion),
     )
+
+
+def _tokens(prompt: int | None, cached: int | None, completion: int | None) -> bytes:
+    if prompt is not None and cached is not None and completion is not None:
+        return b'"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d' % (prompt, cached, completion)
+    if completion is None:
+        return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":null'
+    return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":%d' % completion
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,8 @@ from roost.config import secret
 from roost.gateway import dispatch
 from roost.gateway.answers import Refusal, connection_line, error_frame
 from roost.gateway.books import ReplicaBook
+from roost.gateway.continuation import fit
+from roost.gateway.emitted import Emitted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import CHAT, COMPLETIONS
 from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
@@ -44,8 +46,10 @@ class Attempt:
     __slots__ = (
         "_before",
         "_collected",
+        "_emitted",
         "_exchange",
         "_first",
+        "_fresh",
         "_keep",
         "_last",
         "_latest",
@@ -70,6 +74,8 @@ class Attempt:
         self._pending = self._first = self._before = self._last = b""
         self._keep: Callable[[bytes], None]  # of a stream's pieces; set with its head
         self._passed = 0
+        self._fresh = True  # nothing was passed on yet
+        self._emitted: Emitted | None = None
         self._latest: deque[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
@@ -144,16 +150,24 @@ class Attempt:
             dispatch.came_through(exchange, self.replica)
         classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
         shaped = classic or adapted.shape is not None or adapted.vectors is not None
-        if status >= 300 or adapted.aggregate or (shaped and not adapted.stream):
+        stream = adapted.stream and status < 300 and is_event_stream(head)
+        if status >= 300 or adapted.aggregate or (not stream and (exchange.begun or (shaped and not adapted.stream))):
             self._collected = Collected(head, adapted, chat=kind is CHAT, classic=classic)
             return False
-        stream = self.stream = adapted.stream and is_event_stream(head)
+        self.stream = stream
         if stream:
+            self._record(head)
             # The usage is in the last event but one or two, and each may come as a piece of its own.
             self._latest = deque(maxlen=KEPT_PIECES)
             self._keep = self._latest.append
-        splice = splice_of(adapted) if stream and shaped else None
+        joined = exchange.joined
+        splice = splice_of(adapted, joined) if stream and (shaped or joined is not None) else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
+        if exchange.begun:
+            raw = head.chunked and framed and splice is None
+            if not raw:
+                self._reframed = Reframed(chunked=not request.http10, splice=splice)
+            return raw
         if framed and splice is None:
             self._pending = self._head(head, framed=True)
             return True
@@ -163,6 +177,15 @@ class Attempt:
         head_bytes = self._head(head, framed=False)
         self._pending = head_bytes if request.http10 else head_bytes[:-2] + b"transfer-encoding: chunked\r\n\r\n"
         return False
+
+    def _record(self, head: ResponseHead) -> None:
+        """Keep what the client gets where another replica can go on from it."""
+        exchange = self._exchange
+        request = exchange.request
+        able = exchange.book.route.continues and head.length < 0 and not request.http10
+        if able and exchange.emitted is None and fit(request.kind, exchange.adapted):
+            exchange.emitted = Emitted(chat=request.kind is CHAT)
+        self._emitted = exchange.emitted
 
     def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
         exchange = self._exchange
@@ -181,11 +204,15 @@ class Attempt:
         if self._collected is not None or self._reframed is not None:
             self._shape(data)
             return
-        if self._pending:
-            if self.stream:
-                if self._only_pings(data):
-                    return
-                exchange.first = exchange.gateway.now()
+        if self._emitted is not None:
+            data = self._emitted.take(data)
+            if not data:
+                return
+        if self._fresh:
+            if self.stream and self._only_pings(data):
+                return
+            self._fresh = False
+            self._begin_output()
             if exchange.owed:
                 dispatch.settle(exchange, self.replica)
             self._first = data
@@ -197,6 +224,13 @@ class Attempt:
             self._before, self._last = self._last, data
         exchange.sent += len(data)
         exchange.front.transport.write(data)
+
+    def _begin_output(self) -> None:
+        exchange = self._exchange
+        if self.stream:
+            exchange.begun = True
+            if exchange.first is None:
+                exchange.first = exchange.gateway.now()
 
     def _only_pings(self, data: bytes) -> bool:
         if data[:1].isalnum() and _PINGS.fullmatch(data):
@@ -221,9 +255,12 @@ class Attempt:
                 connection.abort()
             self.on_lost(str(error), stale=False)
             return
+        if out and self._emitted is not None:
+            out = self._emitted.take(out)
         if out:
-            if self._pending:
-                exchange.first = exchange.gateway.now()
+            if self._fresh:
+                self._fresh = False
+                self._begin_output()
                 out = self._pending + out
                 self._pending = b""
             exchange.write(out)
@@ -239,7 +276,8 @@ class Attempt:
                 return
             exchange.answered(answer)
             return
-        rest = self._pending + (self._reframed.end() if self._reframed is not None else b"")
+        held = self._emitted.rest() if self._emitted is not None else b""
+        rest = self._pending + held + (self._reframed.end() if self._reframed is not None else b"")
         if rest:
             exchange.write(rest)
         exchange.completed(self.status)
@@ -279,6 +317,10 @@ class Attempt:
         kind = exchange.request.kind
         if self._collected is not None:
             return without_role(self._collected.events, kind)
+        if exchange.emitted is not None:
+            said = exchange.emitted.said()
+            if said is not None:
+                return max(0, said.tokens - exchange.carried)
         if not self._latest:
             return 0
         return without_role(events_before_end(self._passed or exchange.sent, b"".join(self._latest)), kind)

@@ -21,17 +21,19 @@ from roost.gateway.shape import (
     total_usage,
 )
 from roost.gateway.sse import DONE, Splitter, data_of
+from roost.gateway.tokens import Tokens, tokens_of, usage_from
 
 
 class DecodedStream:
     """A stream of chunks put into ``shape``."""
 
-    __slots__ = ("_lengths", "_shape", "_splitter", "_texts", "_top", "_usages")
+    __slots__ = ("_lengths", "_shape", "_splitter", "_texts", "_timed", "_top", "_usages")
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self._splitter = Splitter()
         self._usages: list[tuple[int | None, dict[str, Any]]] = []
+        self._timed: list[tuple[int | None, dict[str, Any]]] = []
         self._top: dict[str, Any] = {}
         self._texts: dict[int, str] = {}
         self._lengths: dict[int, int] = {}
@@ -66,6 +68,9 @@ class DecodedStream:
             self._top = {name: item for name, item in value.items() if name != "choices"}
             if not choices:
                 return
+        elif self._shape.choices > 1 and isinstance(value.get("timings"), dict) and choices:
+            # llama.cpp tells these at each choice's end, also to who did not ask for the usage.
+            self._timed.append((_index(choices[0]), usage_from(value["timings"])))
         if self._shape.forced and self._shape.chat:
             yield from self._calls(value, choices)
             return
@@ -124,6 +129,13 @@ class DecodedStream:
             yield {**value, "choices": [{**choice, "finish_reason": last}]}
         if not choices:
             yield value
+
+    def tokens(self) -> Tokens | None:
+        """What all choices took; None with one only, or when nobody told."""
+        try:
+            return tokens_of(total_usage(self._usages or self._timed, self._shape.per_prompt))
+        except (ValueError, TypeError, AttributeError):
+            return None  # an engine's nonsense is no count
 
     def _total(self) -> bytes:
         usage = total_usage(self._usages, self._shape.per_prompt)

@@ -26,6 +26,8 @@ from roost.gateway.upstream import Address, Pool
 SILENCE_S = 10.0
 """Without a heartbeat for this long the watch is begun anew."""
 REPORT_S = 1.0
+REPORT_NEVER_TAKEN = (400, 413)
+"""A report of usage so answered would be refused for ever, and hold up all that come after it."""
 TOUCH_S = 10.0
 """The file's age tells the next start how old its table is; it is renewed this often while connected."""
 MAX_BACKOFF_S = 2.0
@@ -148,6 +150,7 @@ class Link:
                 group.create_task(self._watch())
                 group.create_task(self._report())
                 group.create_task(self._tell())
+                group.create_task(self._report_usage())
         finally:
             self._pool.abort()
 
@@ -287,7 +290,25 @@ class Link:
                 await asyncio.sleep(0.1)
                 self._news_due.set()
 
-    async def _post(self, what: str, document: Mapping[str, Any]) -> None:
+    # ---- usage
+
+    async def _report_usage(self) -> None:
+        reports = self._gateway.reports
+        while reports is not None:
+            await asyncio.sleep(REPORT_S)
+            while self.connected and (report := reports.due()) is not None:
+                try:
+                    status = await self._post("usage", report)
+                except (OSError, TimeoutError) as error:
+                    log.debug("usage was not delivered", reason=str(error))
+                    break
+                if status >= 300 and status not in REPORT_NEVER_TAKEN:
+                    break  # later: the database may be away, or the control plane of an older release
+                if status >= 300:
+                    log.error("the control plane refuses a report of usage; it is lost", status=status)
+                reports.taken(report)
+
+    async def _post(self, what: str, document: Mapping[str, Any]) -> int:
         connection = self._pool.take() or await self._pool.connect()
         response = _Response(self._gateway.loop, lambda data: None)
         body = orjson.dumps(document)
@@ -302,3 +323,4 @@ class Link:
             raise
         if status >= 300:
             log.warning("the control plane did not take what was told", what=what, status=status)
+        return status

@@ -1,20 +1,24 @@
 """One inference request on its way: pick a replica or hold, try, try again elsewhere, account.
 
-Created by ``gateway`` for each admitted request; each try is an ``Attempt``. It must never retry once model output has
-reached the client, and never leave an upstream connection working for a client that is gone.
+Created by ``gateway`` for each admitted request; each try is an ``Attempt``. It must never say anything twice: once
+model output has reached the client, a replica goes on from there (``survive``) or none does. And it must never leave an
+upstream connection working for a client that is gone.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost.gateway import counters, dispatch
-from roost.gateway.answers import Refusal, response
+from roost.gateway import counters, dispatch, survive
+from roost.gateway.answers import Refusal, error_frame, response
 from roost.gateway.attempt import Attempt
 from roost.gateway.body import encode
 from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.classic import Adapted
+from roost.gateway.continuation import Joined
+from roost.gateway.emitted import Emitted
 from roost.gateway.hold_queue import MOST_COST
+from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import Request
 from roost.policy.ejection import erred, failed
 from roost.policy.prefix import Prompt
@@ -25,8 +29,8 @@ if TYPE_CHECKING:
 
 STALE_S = 0.1
 """A reused connection that breaks this soon had been closed by the other side before the request came."""
-MAX_CRASHES = 2
-"""A request present at this many crashes is not tried again: it may be what causes them."""
+
+_NO_STREAM = Refusal(502, "The engine did not answer with a stream.", "bad_upstream_answer")
 
 
 class Exchange:
@@ -35,26 +39,41 @@ class Exchange:
     ``payload`` is the body as replicas get it, ``sent`` the bytes that the client got, ``first`` the loop time of its
     first one, ``deadline`` the loop time until which it may be held, ``where`` the replica that was tried last and
     ``mark`` the header lines that tell so, ``refusals`` how often replicas were full. ``prompt`` is set once there was
-    a choice to make, ``owed`` are the tokens of it that count as not computed yet.
+    a choice to make, ``owed`` are the tokens of it that count as not computed yet. ``tried`` is the last of its
+    ``tries``; of those before it, the client has ``carried`` tokens, and never got ``wasted`` ones.
+
+    ``begun``: the client has the head of an event stream, so that only whole events may follow. ``emitted`` records
+    what it has where another replica could go on (None: none could); ``joined`` is what the answer of one that does
+    goes through, ``continued`` how many did, ``reached`` the tokens that were there when the last one was lost, and
+    ``crashes`` counts the losses that the request may have caused.
     """
 
     __slots__ = (
-        "_crashes",
         "adapted",
         "attempt",
+        "begun",
         "book",
+        "carried",
+        "continued",
+        "crashes",
         "deadline",
         "done",
+        "emitted",
         "first",
         "front",
         "gateway",
+        "joined",
         "mark",
         "owed",
         "payload",
         "prompt",
+        "reached",
         "refusals",
         "request",
         "sent",
+        "tried",
+        "tries",
+        "wasted",
         "where",
     )
 
@@ -66,10 +85,15 @@ class Exchange:
         self.adapted = adapted
         self.payload = b""
         self.deadline = 0.0
-        self.sent = self._crashes = self.refusals = self.owed = 0
+        self.sent = self.crashes = self.refusals = self.owed = 0
+        self.tries = self.carried = self.wasted = 0
+        self.tried: Attempt | None = None
         self.mark = b""
         self.prompt: Prompt | None = None
-        self.done = False
+        self.done = self.begun = False
+        self.continued = self.reached = 0
+        self.emitted: Emitted | None = None
+        self.joined: Joined | None = None
         self.where: str | None = None
         self.attempt: Attempt | None = None
         self.first: float | None = None
@@ -112,7 +136,9 @@ class Exchange:
         if replica.shown:
             self.gateway.board.put(replica.shown, replica.in_flight)
         self.where = replica.id
-        self.attempt = attempt = Attempt(self, replica)
+        self.tries += 1
+        self.carried = self.reached
+        self.attempt = self.tried = attempt = Attempt(self, replica)
         return attempt
 
     def _leave(self) -> None:
@@ -123,7 +149,7 @@ class Exchange:
     def _serve_next(self) -> None:
         # Its slot is free, unless it goes on there.
         if self.book.held.size:
-            dispatch.serve(self.gateway, self.book)
+            dispatch.serve_next(self.gateway, self.book)
 
     # ---- tries that failed
 
@@ -133,7 +159,7 @@ class Exchange:
         replica = attempt.replica
         replica.standing = failed(replica.standing, self.gateway.now())
         self._leave()
-        self._again()
+        self.again()
 
     def lost(self, attempt: Attempt, reason: str, *, stale: bool) -> None:
         """The connection to the replica broke, or what came over it made no sense."""
@@ -144,32 +170,40 @@ class Exchange:
             self._attempt_on(replica).connect()
             return
         gateway.cells[counters.FAILURES] += 1
-        if self.sent:
-            self._break_off(attempt)
-            return
         replica.standing = failed(replica.standing, gateway.now())
+        if self.first is not None or (self.sent and not self.begun):
+            survive.go_on(self, attempt)
+            self._serve_next()
+            return
+        self.wasted += attempt.generated()
+        self.emitted = None
         self._crashed(reason)
 
     def _crashed(self, reason: str) -> None:
-        self._crashes += 1
-        if self._crashes < MAX_CRASHES:
-            self._again()
+        self.crashes += 1
+        if self.crashes < survive.MAX_CRASHES:
+            self.again()
             return
-        message = f"The engine failed while it worked on this request ({reason}); it was tried {self._crashes} times."
+        message = f"The engine failed while it worked on this request ({reason}); it was tried {self.crashes} times."
         self.refuse(Refusal(502, message, "engine_failed", should_retry=False))
         self._serve_next()
 
     def leave_unresponsive(self) -> None:
         """The replica hangs: go elsewhere, where there is another one and nothing of the answer has come yet."""
         attempt = self.attempt
-        if attempt is None or self.sent or not dispatch.has_other(self.book, attempt.replica):
+        if attempt is None or not dispatch.has_other(self.book, attempt.replica):
+            return
+        if self.sent:
+            survive.leave_if_quiet(self, attempt)
             return
         self.gateway.cells[counters.FAILURES] += 1
+        self.wasted += attempt.generated()
         attempt.abort()
         self._leave()
         self._crashed("it stopped answering")
 
-    def _again(self) -> None:
+    def again(self) -> None:
+        """Try again, elsewhere or later."""
         refusal = self.gateway.refusal(self.book)
         if refusal is not None:
             # The endpoint has gone or stopped meanwhile, or the server stops: it would wait in the queue in vain.
@@ -178,13 +212,14 @@ class Exchange:
             dispatch.again(self)
         self._serve_next()
 
-    def _break_off(self, attempt: Attempt) -> None:
+    def break_off(self, attempt: Attempt) -> None:
+        """End an answer that cannot go on: with an error frame where it is a stream."""
         words = attempt.last_words(Refusal(502, "The engine failed before the end of the answer.", "engine_failed"))
         if words is not None:
             self.front.transport.write(words)
         else:
             self.front.transport.abort()
-        self._finish(attempt.status, "broken_off")
+        self.finish(attempt.status, "broken_off")
 
     # ---- the answer: what the attempt calls
 
@@ -201,7 +236,7 @@ class Exchange:
             replica = attempt.replica
             if answer.status in (429, 503):
                 if dispatch.turned_away(self, replica, answer):
-                    self._again()
+                    self.again()
                     return
             elif answer.status >= 500:
                 replica.standing = erred(replica.standing, self.gateway.now())
@@ -212,8 +247,8 @@ class Exchange:
         """All of the answer has been passed on."""
         self._leave()
         if self.book.held.size:
-            dispatch.serve(self.gateway, self.book)
-        self._finish(status, "completed")
+            dispatch.serve_next(self.gateway, self.book)
+        self.finish(status, "continued" if self.continued else "completed")
 
     # ---- the client's side: what the front calls
 
@@ -238,7 +273,7 @@ class Exchange:
         if self.attempt is not None:
             self.attempt.abort()
         else:
-            self.book.held.remove(self, self.gateway.now())
+            dispatch.give_up(self)
         self.gateway.cells[counters.ABORTS] += 1
         self._leave()
         self._serve_next()
@@ -247,11 +282,16 @@ class Exchange:
     # ---- the end
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error; nothing was sent before."""
+        """Answer with an error: where a stream has begun, as its last event."""
         self._answer(refusal)
 
     def _answer(self, answer: tuple[int, bytes] | Refusal, mark: bytes = b"") -> None:
         request = self.request
+        if self.begun:
+            refusal = answer if isinstance(answer, Refusal) else _NO_STREAM
+            self.write(chunk(error_frame(refusal)) + LAST_CHUNK)
+            self.finish(200, "broken_off")
+            return
         if isinstance(answer, Refusal):
             status, body, headers, outcome = answer.status, answer.body(), answer.headers(), answer.code or "failed"
         else:
@@ -260,9 +300,10 @@ class Exchange:
         close = request.close or self.gateway.draining
         headers += self.gateway.marks + mark
         self.write(response(status, body, request.id, headers=headers, close=close, http10=request.http10))
-        self._finish(status, outcome)
+        self.finish(status, outcome)
 
-    def _finish(self, status: int, outcome: str) -> None:
+    def finish(self, status: int, outcome: str) -> None:
+        """The client has all that it gets."""
         self.done = True
         book = self.book
         if status < 500 and outcome != "broken_off":
@@ -280,6 +321,7 @@ class Exchange:
             gateway.key_limits.ended(request.key, now - started)
         self.book.last_at = wall = gateway.wall()
         first = self.first - started if self.first is not None else None
+        prompt, cached, completion = gateway.usage.count(self, status, outcome, now - started, now)
         gateway.cells[counters.SENT] += self.sent
         gateway.counters.request(request.kind, 6 if status == 499 else status // 100, now - started)
         if first is not None and self.adapted.stream:
@@ -298,5 +340,9 @@ class Exchange:
                 first,
                 self.sent,
                 outcome,
+                self.tries,
+                prompt,
+                cached,
+                completion,
             )
         )

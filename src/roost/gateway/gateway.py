@@ -18,7 +18,7 @@ import structlog
 from roost.config import Settings
 from roost.domain.creation import Delivery
 from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
-from roost.gateway import admission, counters, dispatch, health, params
+from roost.gateway import admission, counters, dispatch, health, params, survive
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.board import Board
@@ -30,10 +30,14 @@ from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
 from roost.gateway.head_rules import METHODS
 from roost.gateway.key_limits import KeyLimits
+from roost.gateway.meters import Meters
 from roost.gateway.pace import Limits
 from roost.gateway.relay import Relay
 from roost.gateway.request import RELAY, Kind, Request
 from roost.gateway.upstream import Address, Pool
+from roost.gateway.usage import UNKNOWN, Usage
+from roost.gateway.usage_reports import Reports
+from roost.web.certificates import Certificate
 
 SWEEP_S = 1.0
 MAX_KNOWN_HEADERS = 10_000
@@ -80,9 +84,15 @@ class Gateway:
         self.books.shared = self.board.shared
         self.key_limits = KeyLimits(self.board, self.now)
         self.log = AccessLog(access_log_path(settings, index))
+        self.usage = Usage()
+        self.meters = Meters(settings.run_dir / f"endpoints-{index}")
         self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
         self.fronts: set[Front] = set()
+        self.certificate: Certificate | None = None
+        """Of the public port, where it speaks TLS."""
         self.link: ControlLink | None = None
+        self.reports: Reports | None = None
+        """Of usage, for the control plane; None: nobody asks for any."""
         self.confirmed_at: float | None = None
         """When (epoch seconds) the control plane last confirmed the table; None before there is one."""
         self.began_at = wall()
@@ -124,7 +134,11 @@ class Gateway:
             replica.pool.abort()
         self.control_pool.abort()
         self._flush(self.log.close)
+        self.publish()
         self.counters.close()
+        self.meters.close()
+        if self.reports is not None:
+            self.reports.close()
         self.board.close()
 
     def hand_over(self) -> None:
@@ -156,12 +170,17 @@ class Gateway:
         """Take over a table if it is newer; False when it is not. Held requests go on, or end, as it says."""
         if not table.newer_than(self.books.table):
             return False
+        shown = [replica.shown for replica in self.books.replicas.values() if replica.shown]
         gone = self.books.apply(table)
         self.shutting_down = table.shutting_down
         self._known.clear()
         self.key_limits.apply(table.keys)
         for book in [*gone, *self.books.endpoints.values()]:
             dispatch.serve(self, book)
+        for name in {*shown, *(book.waits for book in gone)} - {
+            replica.shown for replica in self.books.replicas.values()
+        }:
+            self.board.forget(name)
         if self.books.unreadable:
             log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
         if self.link is not None:
@@ -186,6 +205,8 @@ class Gateway:
     def drained(self, replica: ReplicaBook) -> None:
         """A draining replica has no request of this worker any more."""
         self.books.release(replica)
+        if not replica.listed:
+            self.board.forget(replica.shown)
         if self.link is not None:
             self.link.report_soon()
 
@@ -297,7 +318,22 @@ class Gateway:
         self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started)
         key = request.key.id if request.key is not None else None
         seconds = now - request.started
-        entry = (wall, request.id, request.method, request.path, status, None, None, key, seconds, None, sent, outcome)
+        entry = (
+            wall,
+            request.id,
+            request.method,
+            request.path,
+            status,
+            None,
+            None,
+            key,
+            seconds,
+            None,
+            sent,
+            outcome,
+            0,
+            *UNKNOWN,
+        )
         self.log.add(entry)
 
     # ---- once a second
@@ -314,6 +350,7 @@ class Gateway:
             if book.held.size:
                 dispatch.serve(self, book)
                 dispatch.expire(self, book)
+                survive.keep_alive(book)
                 held += book.held.size
         self.cells[counters.HELD_NOW] = held
         for replica in self.books.replicas.values():
@@ -321,12 +358,29 @@ class Gateway:
         self.control_pool.sweep(now)
         for front in list(self.fronts):
             front.sweep(now)
+        problem = self.certificate.look() if self.certificate is not None else None
+        if problem is not None:
+            log.error("the changed certificate is not taken over", reason=problem)
         changed = self.board.refresh()
         self.books.share(self.board.shared)
         if self.board.shared:
             self.key_limits.share(now, changed=changed)
-        self.counters.publish()
+            for book in self.books.endpoints.values():
+                dispatch.show(self, book)
+        self.publish()
+        if self.reports is not None:
+            self.reports.keep(self.wall())
         self._flush(self.log.flush)
+
+    def publish(self) -> None:
+        """Show the numbers to the other workers, and put what was used into the next report."""
+        sums = self.usage.take()
+        if sums:
+            self.meters.add(sums.items())
+            if self.reports is not None:
+                self.reports.add(sums.items(), self.wall())
+        self.counters.publish()
+        self.meters.publish()
 
     def _flush(self, write: Callable[[], None]) -> None:
         try:

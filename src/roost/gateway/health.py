@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from roost._version import __version__
-from roost.gateway import counters
+from roost.gateway import counters, meters
 from roost.gateway.http1 import ResponseHead
 from roost.gateway.request import Request
 from roost.gateway.upstream import Connection
@@ -95,8 +95,9 @@ class MetricsPage:
         if self._done:
             return
         self._done = True
-        self._gateway.counters.publish()
+        self._gateway.publish()
         page = counters.render(counters.read_all(self._gateway.settings.run_dir))
+        page += meters.render(meters.read_all(self._gateway.settings.run_dir))
         if self._status == 200:
             page += b"".join(self._pieces)
         self._front.reply(self._request, 200, page, content_type=METRICS_TYPE)

@@ -13,9 +13,11 @@ from roost.gateway.aggregate import Aggregator
 from roost.gateway.answers import Refusal
 from roost.gateway.chunks import DecodedStream
 from roost.gateway.classic import Adapted
+from roost.gateway.continuation import Joined
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.shape import shape_answer
 from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
+from roost.gateway.tokens import Tokens, tokens_of
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Largest answer that is collected."""
@@ -66,6 +68,12 @@ class Reframed:
             rest = whole_events(rest) + extra if extra else rest
         return self._framed(rest) + (LAST_CHUNK if self._chunked else b"")
 
+    def tokens(self) -> Tokens | None:
+        """The sum over the answer's choices, where there are several; None: the end of the stream tells."""
+        splice = self._splice
+        decoded = splice.decoded if isinstance(splice, Spliced) else splice
+        return decoded.tokens() if isinstance(decoded, DecodedStream) else None
+
     def _framed(self, payload: bytes) -> bytes:
         return chunk(payload) if payload and self._chunked else payload
 
@@ -73,37 +81,49 @@ class Reframed:
 class Spliced:
     """A stream that is read first and then put into the classic SDKs' shape."""
 
-    __slots__ = ("_classic", "_decoded")
+    __slots__ = ("_classic", "decoded")
 
-    def __init__(self, decoded: DecodedStream, classic: ClassicStream) -> None:
-        self._decoded = decoded
+    def __init__(self, decoded: DecodedStream | Joined, classic: ClassicStream) -> None:
+        self.decoded = decoded
         self._classic = classic
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to send for ``data``. Raises ``EventTooLong``, ``ValueError``."""
-        return self._classic.feed(self._decoded.feed(data))
+        return self._classic.feed(self.decoded.feed(data))
 
     def end(self) -> bytes:
         """What is left at the end of the stream."""
-        return self._classic.end() + self._decoded.end()
+        return self._classic.end() + self.decoded.end()
 
 
-Splice = ClassicStream | DecodedStream | Spliced
+Splice = ClassicStream | DecodedStream | Joined | Spliced
 
 
-def splice_of(adapted: Adapted) -> Splice | None:
-    """What a stream of chat or completions has to go through; None: it passes as it is."""
+def splice_of(adapted: Adapted, joined: Joined | None = None) -> Splice | None:
+    """What a stream of chat or completions has to go through; None: it passes as it is. ``joined`` where it goes on
+    with one that was lost, which had no ``shape``."""
     classic = ClassicStream(adapted.wants_usage_chunk) if adapted.classic else None
-    if adapted.shape is None:
-        return classic
-    decoded = DecodedStream(adapted.shape)
-    return decoded if classic is None else Spliced(decoded, classic)
+    decoded = DecodedStream(adapted.shape) if adapted.shape is not None else joined
+    if decoded is None or classic is None:
+        return decoded or classic
+    return Spliced(decoded, classic)
 
 
 class Collected:
     """A body that is answered as a whole: an error, a classic answer, or an aggregated stream."""
 
-    __slots__ = ("_adapted", "_aggregator", "_classic", "_done", "_pieces", "_size", "_splitter", "head")
+    __slots__ = (
+        "_adapted",
+        "_aggregator",
+        "_classic",
+        "_done",
+        "_pieces",
+        "_size",
+        "_splitter",
+        "events",
+        "head",
+        "tokens",
+    )
 
     def __init__(self, head: ResponseHead, adapted: Adapted, *, chat: bool, classic: bool) -> None:
         self.head = head
@@ -112,6 +132,10 @@ class Collected:
         self._pieces: list[bytes] = []
         self._size = 0
         self._done = False
+        self.events = 0
+        """Of the stream so far, if it is one."""
+        self.tokens: Tokens | None = None
+        """What the answer told, once it was asked for."""
         streamed = adapted.aggregate and head.status < 300 and is_event_stream(head)
         shape = adapted.shape
         counts = (shape.choices, shape.per_prompt) if shape is not None else (1, 1)
@@ -139,6 +163,7 @@ class Collected:
         if data == DONE:
             self._done = True
             return
+        self.events += 1
         aggregator.add(engine_json.loads(data))
 
     def answer(self) -> tuple[int, bytes] | Refusal:
@@ -164,6 +189,7 @@ class Collected:
 
     def _shaped(self, status: int, value: dict[str, Any]) -> tuple[int, bytes] | Refusal:
         adapted = self._adapted
+        self.tokens = tokens_of(value.get("usage"))
         if adapted.shape is not None:
             shape_answer(value, adapted.shape)
         if adapted.vectors is not None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -21,9 +22,14 @@ from roost.config import Settings
 from roost.gateway.control_link import Link, RoutesFile
 from roost.gateway.front import Front
 from roost.gateway.gateway import Gateway
+from roost.gateway.usage_reports import Reports
+from roost.web.certificates import Certificate
 
 BACKLOG = 4096
 LINK_END_S = 2.0
+HANDSHAKE_S = 10.0
+TLS_END_S = 2.0
+"""How long a client may take to say that it has seen the end of a TLS connection."""
 FRESH_S = 0.5
 """How long a worker with the table of an earlier one waits for the current table before it accepts with the old one."""
 FIRST_S = 5.0
@@ -78,13 +84,14 @@ async def serve(
         loop.add_signal_handler(number, signals.put_nowait, number)
     gateway = Gateway(settings, index, loop)
     identity = f"gateway-{index}-{uuid.uuid4().hex[:8]}"
+    gateway.reports = Reports(settings.run_dir, identity)
     link = Link(gateway, identity, RoutesFile(settings.run_dir / f"routes-{index}.json"))
     gateway.link = link
     link.load()
     gateway.start()
     watching = loop.create_task(link.run())
     await _first_table(link, FRESH_S if gateway.books.table is not None else FIRST_S, signals)
-    server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG)
+    server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG, **_tls(gateway))
     telling = loop.create_task(_tell(link, ready))
     gc.collect()
     gc.freeze()
@@ -105,6 +112,18 @@ async def serve(
         await gateway.close()
     log.info("gateway ended", gateway=identity, dropped=left)
     return 0
+
+
+def _tls(gateway: Gateway) -> dict[str, Any]:
+    settings = gateway.settings
+    if not settings.tls_cert:
+        return {}
+    gateway.certificate = certificate = Certificate(settings.tls_cert, settings.tls_key)
+    return {
+        "ssl": certificate.context,
+        "ssl_handshake_timeout": HANDSHAKE_S,
+        "ssl_shutdown_timeout": TLS_END_S,
+    }
 
 
 async def _first_table(link: Link, timeout_s: float, signals: asyncio.Queue[int]) -> None:

@@ -24,6 +24,7 @@ from roost.services.keys import KeyService
 from roost.services.logs import LogService, LogsOf
 from roost.services.models import ModelService
 from roost.services.recent_creates import RecentCreates
+from roost.services.usage import UsageService
 from roost.store.base import Store
 
 
@@ -38,6 +39,7 @@ class Services:
     events: EventService
     logs: LogService
     recent_creates: RecentCreates
+    usage: UsageService
 
 
 def build_services(
@@ -88,6 +90,7 @@ def build_services(
         events=EventService(store),
         logs=LogService(endpoints, store, logs_of or _no_logs, now, wait),
         recent_creates=RecentCreates(store, now),
+        usage=UsageService(store, now),
     )
 
 

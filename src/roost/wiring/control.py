@@ -218,7 +218,12 @@ async def _apps(
     await services.recent_creates.load()
     return (
         AppliedWrites(create_app(services, settings=settings, metrics=metrics.render), plane.routes_applied),
-        create_internal_app(publisher=plane.publisher, gateways=plane.gateways, deliveries=services.recent_creates),
+        create_internal_app(
+            publisher=plane.publisher,
+            gateways=plane.gateways,
+            deliveries=services.recent_creates,
+            usages=services.usage,
+        ),
     )
 
 

@@ -28,6 +28,17 @@ class News:
         self.told_of.append((answer, delivery))
 
 
+class Usages:
+    """Reports of usage that are written down."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+
+    async def take(self, report: Mapping[str, Any]) -> bool:
+        self.reports.append(dict(report))
+        return True
+
+
 LONG_S = 30.0
 """Longer than any test: no heartbeat in it."""
 
@@ -122,7 +133,9 @@ class Watch:
 async def test_a_snapshot_at_once_and_one_per_change() -> None:
     tables, books = Tables(), Books()
     first = await tables.publish(1)
-    watch = Watch(create_internal_app(publisher=tables, gateways=books, deliveries=News(), heartbeat_s=LONG_S))
+    watch = Watch(
+        create_internal_app(publisher=tables, gateways=books, deliveries=News(), usages=Usages(), heartbeat_s=LONG_S)
+    )
 
     assert await watch.line() == {"protocol": 1, "type": "snapshot", "table": first.to_dict()}
     assert (watch.status, watch.headers[b"content-type"]) == (200, b"application/x-ndjson")
@@ -137,7 +150,9 @@ async def test_a_snapshot_at_once_and_one_per_change() -> None:
 
 async def test_silence_is_broken_by_heartbeats_and_no_table_is_sent_before_there_is_one() -> None:
     tables, books = Tables(), Books()
-    watch = Watch(create_internal_app(publisher=tables, gateways=books, deliveries=News(), heartbeat_s=0.01))
+    watch = Watch(
+        create_internal_app(publisher=tables, gateways=books, deliveries=News(), usages=Usages(), heartbeat_s=0.01)
+    )
 
     assert await watch.line() == {"protocol": 1, "type": "heartbeat"}
     await tables.publish(5)
@@ -155,7 +170,7 @@ def books() -> Books:
 
 @pytest.fixture
 async def internal(books: Books) -> Any:
-    app = create_internal_app(publisher=Tables(), gateways=books, deliveries=News())
+    app = create_internal_app(publisher=Tables(), gateways=books, deliveries=News(), usages=Usages())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://internal") as client:
         yield client
 
@@ -178,7 +193,7 @@ async def test_nonsense_is_refused(internal: httpx.AsyncClient, books: Books) ->
 
 async def test_news_of_answers_is_passed_on_in_order() -> None:
     news = News()
-    app = create_internal_app(publisher=Tables(), gateways=Books(), deliveries=news)
+    app = create_internal_app(publisher=Tables(), gateways=Books(), deliveries=news, usages=Usages())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://internal") as http:
 
@@ -195,3 +210,12 @@ async def test_news_of_answers_is_passed_on_in_order() -> None:
         ):
             check_failure(await post(wrong), 400)
     assert news.told_of == [("a", Delivery.ACKNOWLEDGED), ("a", Delivery.LOST)]
+
+
+async def test_usage_is_passed_on() -> None:
+    usages = Usages()
+    app = create_internal_app(publisher=Tables(), gateways=Books(), deliveries=News(), usages=usages)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://internal") as http:
+        assert (await http.post("/internal/v1/usage", json={"gateway": "g"})).status_code == 204
+        check_failure(await http.post("/internal/v1/usage", content=b"["), 400)
+    assert usages.reports == [{"gateway": "g"}]
