@@ -23,8 +23,9 @@ class Capabilities:
     """What an engine can do for one model, as the gateway and control need to know.
 
     ``slots``: requests one replica works on at once, None for no limit. ``cancels_non_stream``: a dropped non-stream
-    request stops generating. ``can_continue``: it can continue from prompt plus emitted text. ``any_model_name``: the
-    body's ``model`` may hold anything, so that bodies pass untouched; otherwise ``served_model`` must be put there.
+    request stops generating. ``can_continue``: asked with the beginning of an answer behind its prompt (of
+    chat: as the last message, the assistant's), it gives the rest of it. ``any_model_name``: the body's ``model`` may
+    hold anything, so that bodies pass untouched; otherwise ``served_model`` must be put there.
     ``dialect`` names what its API wants instead of OpenAI's (``roost.domain.routing``). With
     ``speculation_spoils_logprobs`` log probabilities are asked only of endpoints that disable speculative decoding.
     ``managed`` is False for servers that Roost did not start (``external``): no LaunchSpec, a probe only, any listed

@@ -55,6 +55,7 @@ class EchoEngine:
             slots=model.slots,
             cancels_non_stream=model.options.get("cancels_non_stream") != "false",
             any_model_name=True,
+            can_continue=True,
             metrics=True,
             memory=None,
         )

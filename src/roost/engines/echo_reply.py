@@ -15,6 +15,9 @@ DEFAULT_WORDS = ("echo",)
 """The answer to a prompt without words."""
 DEFAULT_COUNT = 16
 """Tokens of an answer that nobody limits."""
+EMITTED = "roost_emitted"
+"""Field of a request that wants the rest of an answer: so many characters at the end of its prompt are what was said
+of it before."""
 LONGEST = 100_000
 """No answer is longer, whatever is asked for: a model has a context, and this is what stands for it."""
 
@@ -29,7 +32,8 @@ class Unacceptable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request as understood: ``count`` tokens to say, which are ``words`` over and over."""
+    """One request as understood: ``count`` tokens to say, which are ``words`` over and over; ``said`` of the answer's
+    were said before."""
 
     chat: bool
     words: tuple[str, ...]
@@ -39,10 +43,12 @@ class Ask:
     stream: bool
     include_usage: bool
     model: str
+    said: int = 0
 
     def tokens(self) -> Iterator[str]:
         """The answer piece by piece; joined, they are the text."""
-        for index, word in enumerate(islice(cycle(self.words), self.count)):
+        start = self.said % len(self.words)
+        for index, word in enumerate(islice(cycle(self.words), start, start + self.count), self.said):
             yield word if index == 0 else f" {word}"
 
     @property
@@ -62,6 +68,7 @@ def understand(body: bytes, *, chat: bool, model: str) -> Ask:
         raise Unacceptable("the body must be a JSON object")
     if data.get("n", 1) not in (1, None):
         raise Unacceptable("the echo engine gives one choice only", "n")
+    data, before = _without_beginning(data, chat=chat)
     said, last = _chat_texts(data) if chat else _prompt_texts(data)
     words = tuple(last.split()) or DEFAULT_WORDS
     limit = _limit(data)
@@ -69,13 +76,30 @@ def understand(body: bytes, *, chat: bool, model: str) -> Ask:
     return Ask(
         chat=chat,
         words=words,
-        count=DEFAULT_COUNT if limit is None else min(limit, LONGEST),
+        count=max(0, DEFAULT_COUNT - before) if limit is None else min(limit, LONGEST),
         finish_reason="stop" if limit is None else "length",
-        prompt_tokens=sum(len(text.split()) for text in said),
+        prompt_tokens=sum(len(text.split()) for text in said) + before,
         stream=data.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         model=data["model"] if isinstance(data.get("model"), str) else model,
+        said=before,
     )
+
+
+def _without_beginning(data: dict[str, Any], *, chat: bool) -> tuple[dict[str, Any], int]:
+    """The request without what was said of its answer before, and how many tokens that was."""
+    size = data.get(EMITTED)
+    if not isinstance(size, int) or size <= 0:
+        return data, 0
+    if not chat:
+        prompt = data.get("prompt")
+        if not isinstance(prompt, str):
+            raise Unacceptable("an answer can be continued from one text", "prompt")
+        return {**data, "prompt": prompt[:-size]}, len(prompt[-size:].split())
+    *messages, last = data.get("messages") or [{}]
+    text = _text(last.get("content")) if isinstance(last, dict) else ""
+    before = [{**last, "content": text[:-size]}] if text[:-size] else []
+    return {**data, "messages": [*messages, *before]}, len(text[-size:].split())
 
 
 def _chat_texts(data: Mapping[str, Any]) -> tuple[list[str], str]:

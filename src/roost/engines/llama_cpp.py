@@ -91,7 +91,7 @@ class LlamaCppEngine:
             slots=slots_of(model),
             cancels_non_stream=False,
             any_model_name=True,
-            can_continue=False,
+            can_continue=TASKS.get(model.type) == "generate",
             metrics=True,
             dialect=LLAMA_CPP,
             # It reports no probability of a token that was guessed right.

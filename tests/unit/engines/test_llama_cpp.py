@@ -66,7 +66,7 @@ def test_four_slots_unless_the_entry_says_otherwise(weights: Path) -> None:
 
 def test_the_gateway_must_ask_for_streams() -> None:
     capabilities = ENGINE.capabilities(make_model())
-    assert (capabilities.cancels_non_stream, capabilities.can_continue, capabilities.metrics) == (False, False, True)
+    assert (capabilities.cancels_non_stream, capabilities.can_continue, capabilities.metrics) == (False, True, True)
     assert (capabilities.any_model_name, capabilities.managed) == (True, True)
 
 
