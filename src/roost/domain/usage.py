@@ -92,7 +92,7 @@ class UsageBatch:
 
 def sums_from(values: Mapping[str, Any]) -> UsageSums:
     """Sums from JSON; what is missing is 0. Raises ``TypeError`` or ``ValueError`` for what is no such number."""
-    numbers = []
+    numbers: list[Any] = []
     for each in fields(UsageSums):
         value = values.get(each.name, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:

@@ -91,13 +91,14 @@ class AccessLog:
             os.close(self._file)
 
 
+_LINE = b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,%b}\n'
+
+
 def _line(entry: Entry) -> bytes:
     at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry[:12]
     tries, prompt, cached, completion = entry[12:]
     whole = int(at)
-    return (
-        b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,%b}\n'
-    ) % (
+    return _LINE % (
         _second(whole),
         (at - whole) * 1000,
         request_id,

@@ -1,10 +1,10 @@
 """Reports of usage on their way to the control plane: numbered, kept until they are acknowledged, on disk if need be.
 
 Fed by ``gateway`` once a second, sent by ``control_link``. A report's rows never change once it was sent, so that the
-control plane can take each once by its number, however often it is sent; what comes meanwhile is summed up for the next.
-A worker that ends, or has waited long, leaves what is not acknowledged in ``run/usage-<gateway>.json``, and a living one
-sends it under the same name and numbers. Memory is bounded: minutes are joined to hours, then days, when there are many
-rows. It must never be asked to hold more than one report that is on its way.
+control plane can take each once by its number, however often it is sent; what comes meanwhile is summed up for the
+next. A worker that ends, or has waited long, leaves what is not acknowledged in ``run/usage-<gateway>.json``, and a
+living one sends it under the same name and numbers. Memory is bounded: minutes are joined to hours, then days, when
+there are many rows. It must never be asked to hold more than one report that is on its way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 
 
 class Reports:
-    """The reports of one run of a worker, named ``gateway``, and those it has found on disk. Times are epoch seconds."""
+    """The reports of one run of a worker, named ``gateway``, and those it has found on disk. Times are in seconds since
+    the epoch."""
 
     def __init__(self, folder: Path, gateway: str) -> None:
         self._folder = folder

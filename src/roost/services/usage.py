@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from roost.domain.errors import BadRequest
-from roost.domain.key import Role
 from roost.domain.routing import PROTOCOL
 from roost.domain.usage import UsageBatch, UsageRow, sums_from
 from roost.services.access import Principal

@@ -133,9 +133,8 @@ class Watch:
 async def test_a_snapshot_at_once_and_one_per_change() -> None:
     tables, books = Tables(), Books()
     first = await tables.publish(1)
-    watch = Watch(
-        create_internal_app(publisher=tables, gateways=books, deliveries=News(), usages=Usages(), heartbeat_s=LONG_S)
-    )
+    others: dict[str, Any] = {"deliveries": News(), "usages": Usages()}
+    watch = Watch(create_internal_app(publisher=tables, gateways=books, **others, heartbeat_s=LONG_S))
 
     assert await watch.line() == {"protocol": 1, "type": "snapshot", "table": first.to_dict()}
     assert (watch.status, watch.headers[b"content-type"]) == (200, b"application/x-ndjson")
@@ -150,9 +149,8 @@ async def test_a_snapshot_at_once_and_one_per_change() -> None:
 
 async def test_silence_is_broken_by_heartbeats_and_no_table_is_sent_before_there_is_one() -> None:
     tables, books = Tables(), Books()
-    watch = Watch(
-        create_internal_app(publisher=tables, gateways=books, deliveries=News(), usages=Usages(), heartbeat_s=0.01)
-    )
+    others: dict[str, Any] = {"deliveries": News(), "usages": Usages()}
+    watch = Watch(create_internal_app(publisher=tables, gateways=books, **others, heartbeat_s=0.01))
 
     assert await watch.line() == {"protocol": 1, "type": "heartbeat"}
     await tables.publish(5)
