@@ -69,6 +69,8 @@ class Settings:
     """How long a replica that is going down may finish its requests."""
     stop_grace_s: float = 10.0
     """Seconds between TERM and KILL for an engine."""
+    unresponsive_deadline_s: float = 30.0
+    """How long a replica may leave its health check unanswered before it is ended and replaced."""
     max_start_failures: int = 5
     """Consecutive failed starts after which an endpoint is in ERROR."""
     max_body_bytes: int = 64 * 1024 * 1024
@@ -199,6 +201,11 @@ def client_environment() -> tuple[str | None, str | None]:
     return secret("ROOST_BASE_URL"), secret("ROOST_API_KEY")
 
 
+def ca_file() -> str | None:
+    """``SSL_CERT_FILE``: the authorities that clients trust instead of the system's; None when unset or empty."""
+    return os.environ.get("SSL_CERT_FILE") or None
+
+
 def engine_environment(more: Iterable[str] = ()) -> dict[str, str]:
     """What engines inherit: the variables of this process that say how programs run here (``ENGINE_VARIABLES``), and
     those that ``more`` names (``Settings.engine_variables``). Never Roost's own.
@@ -306,6 +313,7 @@ def _check(settings: Settings) -> None:
         "inactive_timeout_minutes": (0, 10_000_000),
         "drain_deadline_s": (0, 86_400),
         "stop_grace_s": (0, 3600),
+        "unresponsive_deadline_s": (5, 86_400),
         "max_start_failures": (1, 1000),
         "max_body_bytes": (1024, 1 << 31),
         "max_client_connections": (1, 1_000_000),
@@ -345,6 +353,7 @@ def _check(settings: Settings) -> None:
 __all__ = [
     "HardwarePrice",
     "Settings",
+    "ca_file",
     "client_environment",
     "engine_environment",
     "handed_over",

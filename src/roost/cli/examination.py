@@ -52,7 +52,7 @@ def examine(home: Path | None, *, online: bool) -> facts.Facts:
     settings, wrong = _settings(place)
     serving = _serving(settings)
     if serving is not None:
-        settings = replace(settings, host=serving.host, port=serving.port)
+        settings = replace(settings, host=serving.host, port=serving.port, tls_cert=serving.tls_cert)
     server = None if serving is None else _server(settings)
     index, ahead = asyncio.run(_index()) if online else (None, None)
     return facts.Facts(
@@ -244,7 +244,9 @@ def _server(settings: Settings) -> facts.Server:
 def _readiness(settings: Settings) -> tuple[str | None, str | None]:
     """The version of the gateway that answers, and why it is not ready (None: it is)."""
     try:
-        answer = httpx.get(f"{origin(settings.host, settings.port)}/readyz", timeout=ANSWER_S, trust_env=False)
+        where = origin(settings.host, settings.port, tls=bool(settings.tls_cert))
+        # Whom the certificate names is not asked: it is this machine, and only the state of its own server.
+        answer = httpx.get(f"{where}/readyz", timeout=ANSWER_S, trust_env=False, verify=not settings.tls_cert)
         told = answer.json()
         connected = None if told["control_connected"] else "its gateway is not connected to the control plane"
         return told["version"], told["reason"] or connected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,8 +11,9 @@ import httpx
 
 from roost._version import __version__
 from roost.client.credentials import Credentials, of_sandbox
-from roost.client.errors import ConnectionFailed, Timeout
+from roost.client.errors import ConnectionFailed, NotConfigured, Timeout
 from roost.client.requests import Request
+from roost.config import ca_file
 
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
@@ -27,6 +29,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def client_options(credentials: Credentials, timeout: float) -> dict[str, Any]:
     """Arguments of an httpx client for this server; ``timeout`` in seconds without a byte."""
+    parts = urlsplit(credentials.base_url)
     return {
         "headers": {
             "authorization": f"Bearer {credentials.api_key}",
@@ -36,8 +39,17 @@ def client_options(credentials: Credentials, timeout: float) -> dict[str, Any]:
         },
         "timeout": httpx.Timeout(timeout, connect=CONNECT_TIMEOUT_S),
         # A proxy named in the environment never leads to a server on this machine.
-        "trust_env": urlsplit(credentials.base_url).hostname not in _LOOPBACK,
+        "trust_env": parts.hostname not in _LOOPBACK,
+        "verify": _authorities() if parts.scheme == "https" else True,
     }
+
+
+def _authorities() -> ssl.SSLContext:
+    file = ca_file()
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:  # an ssl.SSLError is one
+        raise NotConfigured(f"SSL_CERT_FILE ({file}) must be a file of certificates in PEM: {error}.") from error
 
 
 def request_options(credentials: Credentials, request: Request) -> dict[str, Any]:
@@ -63,6 +75,11 @@ def connection_failed(error: httpx.TransportError, credentials: Credentials) -> 
         return Timeout(f"The server at {base_url} did not answer in time.")
     if isinstance(error, NEVER_SENT):
         cause = str(error) or "no answer to the connection attempt"
+        if "CERTIFICATE_VERIFY_FAILED" in cause:
+            return ConnectionFailed(
+                f"The certificate of {base_url} is not trusted ({cause}). Set SSL_CERT_FILE to the file of its "
+                "authority, and use a base URL with the name that the certificate is for."
+            )
         start = "roost serve --sandbox" if of_sandbox(credentials) else "roost serve"
         return ConnectionFailed(f"Cannot reach the server at {base_url} ({cause}). Is it running? Try `{start}`.")
     return ConnectionFailed(f"The connection to {base_url} broke: {str(error) or type(error).__name__}.")

@@ -528,8 +528,11 @@ class Front(asyncio.Protocol):
         self._learning = 0 if self._gateway.leaving else MAX_LEARNT
         pace, limits = self._pace, self._gateway.pace
         if self._linger_until:
-            if now >= self._linger_until:
+            if now >= self._linger_until and self.transport.can_write_eof():
                 self.transport.abort()
+            elif now >= self._linger_until:
+                # Over TLS this is the first the client sees of the end.
+                self.transport.close()
         elif self.full or self.transport.is_closing():
             if pace.stuck(now, limits):
                 self.transport.abort()

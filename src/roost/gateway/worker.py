@@ -22,6 +22,7 @@ from roost.config import Settings
 from roost.gateway.control_link import Link, RoutesFile
 from roost.gateway.front import Front
 from roost.gateway.gateway import Gateway
+from roost.gateway.probes import Probes
 from roost.gateway.usage_reports import Reports
 from roost.web.certificates import Certificate
 
@@ -93,20 +94,22 @@ async def serve(
     await _first_table(link, FRESH_S if gateway.books.table is not None else FIRST_S, signals)
     server = await loop.create_server(lambda: Front(gateway), sock=listener, backlog=BACKLOG, **_tls(gateway))
     telling = loop.create_task(_tell(link, ready))
+    probing = loop.create_task(Probes(gateway, identity).run())
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
     log.info("gateway ready", gateway=identity)
     try:
-        number = await _until_signalled(signals, watching)
-        log.info("gateway draining", gateway=identity, clients=len(gateway.fronts), handing_over=number == HAND_OVER)
+        told = await _until_signalled(signals, watching)
+        log.info("gateway draining", gateway=identity, clients=len(gateway.fronts), handing_over=told == HAND_OVER)
         server.close()
         await asyncio.sleep(SETTLE_S)
-        await _drain(gateway, signals, settings.drain_deadline_s, hand_over=number == HAND_OVER)
+        await _drain(gateway, signals, settings.drain_deadline_s, hand_over=told == HAND_OVER)
     finally:
         server.close()
         watching.cancel()
         telling.cancel()
+        probing.cancel()
         await asyncio.wait([watching], timeout=LINK_END_S)
         left = len(gateway.fronts)
         await gateway.close()

@@ -60,7 +60,7 @@ async def grant_access(
 
 def base_url(settings: Settings) -> str:
     """The base URL for clients on this machine."""
-    return f"{origin(settings.host, settings.port)}/v1"
+    return f"{origin(settings.host, settings.port, tls=bool(settings.tls_cert))}/v1"
 
 
 async def _make_key(store: Store, settings: Settings, now: datetime, uuids: UuidSource, token: str, reason: str) -> str:

@@ -64,10 +64,11 @@ def bind_unix(path: Path) -> socket.socket:
     return listening
 
 
-def origin(host: str, port: int) -> str:
+def origin(host: str, port: int, *, tls: bool = False) -> str:
     """The URL at which this machine reaches the server: a wildcard host becomes the loopback address."""
+    scheme = "https" if tls else "http"
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def _explain(error: OSError, host: str, port: int) -> InvalidSettings:

@@ -20,6 +20,7 @@ from typing import Any
 from roost._version import __version__
 from roost.config import Settings, known_home
 from roost.domain.errors import InvalidSettings
+from roost.web import certificates
 from roost.wiring import home, instance, left_replicas, logfiles, renewal, takeover
 from roost.wiring.banner import Welcome, banner, ready_line
 from roost.wiring.child import Child, ChildSpec, StartFailed
@@ -78,6 +79,8 @@ def serve(settings: Settings, options: Options) -> int:
         raise InvalidSettings(
             f"`roost serve` needs Linux (pidfds, /proc); this is {sys.platform}. Clients run anywhere."
         )
+    if settings.tls_cert:
+        certificates.read(settings.tls_cert, settings.tls_key)
     if not settings.home.exists():
         # Who cannot have the port gets no empty home either; where there is none, no old gateway holds it.
         bind(settings.host, settings.port).close()
@@ -302,7 +305,7 @@ class Parent:
         settings = self._settings
         welcome = Welcome(
             version=__version__,
-            origin=origin(settings.host, settings.port),
+            origin=origin(settings.host, settings.port, tls=bool(settings.tls_cert)),
             credentials=settings.credentials_path,
             logs=settings.logs_dir,
             hardware=str(told.get("hardware") or "1x_cpu"),

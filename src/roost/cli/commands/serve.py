@@ -27,6 +27,10 @@ def serve(
     gateway_workers: Annotated[
         int | None, typer.Option(metavar="N", help="Gateway processes.  [default: 1, enough for a thousand streams]")
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificate (PEM, with its chain): the port speaks TLS.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="The certificate's private key (PEM).")] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
     ] = None,
@@ -70,6 +74,8 @@ def serve(
         host=host,
         port=port,
         gateway_workers=gateway_workers,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         log_level=log_level,
         sandbox=sandbox,
     )
