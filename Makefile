@@ -46,12 +46,12 @@ openapi: .venv/.dev ## write docs/reference/openapi.json, which the tests compar
 	mv docs/reference/.openapi.json docs/reference/openapi.json
 
 bench: .venv/.dev ## a quick round of all benchmarks
-	$(BIN)/python -m benchmarks.gateway --quick
+	$(BIN)/python -m benchmarks.gateway --quick --peers nginx,haproxy,roost
 	$(BIN)/python -m benchmarks.coldstart --quick
 	$(BIN)/python -m benchmarks.autoscaler --quick
 	$(BIN)/python -m benchmarks.balancer --quick
 
-bench-gateway: .venv/.dev ## the gateway's cost per request and per chunk
+bench-gateway: .venv/.dev ## the gateway's cost beside nginx, haproxy, vllm-router and LiteLLM
 	$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-coldstart: .venv/.dev ## from create to the first token, beside the bare engine
