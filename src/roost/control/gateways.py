@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 import psutil
@@ -29,7 +30,59 @@ class GatewayPeer:
     in_flight: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    demand: dict[str, Demand] = field(default_factory=dict)
     reported_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What gateways have counted of an endpoint; all but the last two only ever rise. ``requests`` came; those that are
+    ``finished`` had ``prompt_tokens`` and ``output_tokens``; ``first_tokens`` of streams are counted by the time they
+    took, in the buckets of the gateways' histograms (None: there was none yet). ``busy_s``: seconds in which a replica
+    had a request in flight, summed over replicas and gateways; ``in_flight_s``: requests in flight times seconds.
+    ``unserved`` requests have no output yet, and about so many ``unserved_prompt_tokens``."""
+
+    requests: float = 0.0
+    prompt_tokens: float = 0.0
+    finished: float = 0.0
+    output_tokens: float = 0.0
+    busy_s: float = 0.0
+    in_flight_s: float = 0.0
+    first_tokens: tuple[float, ...] = ()
+    unserved: int = 0
+    unserved_prompt_tokens: int = 0
+
+    def risen(self, since: Demand) -> Demand:
+        """What has come since an earlier report of the same gateway."""
+        counts: dict[str, Any] = {name: max(0.0, getattr(self, name) - getattr(since, name)) for name in RISING}
+        return Demand(**counts, first_tokens=_added(self.first_tokens, since.first_tokens, -1))
+
+    def plus(self, other: Demand) -> Demand:
+        """The sums of both."""
+        counts: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in RISING}
+        return Demand(
+            **counts,
+            first_tokens=_added(self.first_tokens, other.first_tokens, 1),
+            unserved=self.unserved + other.unserved,
+            unserved_prompt_tokens=self.unserved_prompt_tokens + other.unserved_prompt_tokens,
+        )
+
+
+RISING = ("requests", "prompt_tokens", "finished", "output_tokens", "busy_s", "in_flight_s")
+
+
+def _added(one: tuple[float, ...], other: tuple[float, ...], sign: int) -> tuple[float, ...]:
+    return tuple(max(0.0, a + sign * b) for a, b in zip_longest(one, other, fillvalue=0.0))
+
+
+def _demand(item: Mapping[str, Any]) -> Demand:
+    counts: dict[str, Any] = {name: float(item.get(name, 0.0)) for name in RISING}
+    return Demand(
+        **counts,
+        first_tokens=tuple(float(count) for count in item.get("first_tokens", ())),
+        unserved=int(item.get("unserved", 0)),
+        unserved_prompt_tokens=int(item.get("unserved_prompt_tokens", 0)),
+    )
 
 
 class GatewayRegistry:
@@ -54,6 +107,7 @@ class GatewayRegistry:
         self._alive = alive
         self._expected = expected
         self._peers: dict[str, GatewayPeer] = {}
+        self._counted: dict[str, Demand] = {}
         self._moved = asyncio.Event()
         self.news: Callable[[], None] = lambda: None
 
@@ -79,12 +133,34 @@ class GatewayRegistry:
             in_flight = {str(key): int(value) for key, value in report["in_flight"].items()}
             held = {str(key): int(value) for key, value in report["held"].items()}
             requests = {str(key): dict(value) for key, value in report["requests"].items()}
+            demand = {str(key): _demand(value) for key, value in report.get("demand", {}).items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadRequest(f"The report lacks or garbles a field: {error}.") from error
         peer = self._peers.setdefault(gateway_id, GatewayPeer(pid))
+        self._count(peer, demand)
         peer.pid, peer.term, peer.version = pid, term, version
         peer.in_flight, peer.held, peer.requests, peer.reported_at = in_flight, held, requests, self._now()
         self._tell()
+
+    def _count(self, peer: GatewayPeer, demand: dict[str, Demand]) -> None:
+        # What a gateway had counted before it first reported here is not news: this control plane may have been told
+        # of it in its former life.
+        before = peer.demand if peer.reported_at is not None else demand
+        for endpoint_id, now in demand.items():
+            risen = now.risen(before.get(endpoint_id, Demand()))
+            self._counted[endpoint_id] = self._counted.get(endpoint_id, Demand()).plus(risen)
+        peer.demand = demand
+
+    def demand(self, endpoint_id: str) -> Demand:
+        """What has come for an endpoint since this control plane began, over all gateways, also those that have ended
+        since; ``unserved`` as the live ones last told."""
+        total = self._counted.get(endpoint_id, Demand())
+        told = [each for peer in self._peers.values() if (each := peer.demand.get(endpoint_id)) is not None]
+        return replace(
+            total,
+            unserved=sum(each.unserved for each in told),
+            unserved_prompt_tokens=sum(each.unserved_prompt_tokens for each in told),
+        )
 
     async def applied(self, term: int, version: int) -> None:
         """Wait until every gateway that is connected has applied table ``version`` of ``term``; for ever, if one does

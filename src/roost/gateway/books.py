@@ -42,6 +42,8 @@ class ReplicaBook:
 
     __slots__ = (
         "_label",
+        "busy_s",
+        "busy_since",
         "draining",
         "heads",
         "healthy",
@@ -69,6 +71,7 @@ class ReplicaBook:
         self.pool = Pool(address, loop)
         self.draining = route.draining
         self.in_flight = self.outstanding_tokens = 0
+        self.busy_s = self.busy_since = 0.0
         self.slots: int | None = None
         self.room = 0
         self.shown = ""
@@ -84,6 +87,10 @@ class ReplicaBook:
     def marked(self, reason: str) -> bytes:
         """The header lines that tell which replica answered, and why this one."""
         return b"%b%b\r\n" % (self._label, reason.encode())
+
+    def busy(self, now: float) -> float:
+        """Seconds so far in which it had a request of this worker in flight."""
+        return self.busy_s + (now - self.busy_since if self.in_flight else 0.0)
 
     def limit(self, slots: int | None, *, shared: bool) -> None:
         """Take over how many requests it works on at once (None: no limit); ``shared`` by several workers."""
@@ -163,6 +170,10 @@ class Books:
             replica.draining = True
             self.release(replica)
         return list(old.values())
+
+    def shown(self) -> set[str]:
+        """The names that the board has numbers of these books under."""
+        return {replica.shown for replica in self.replicas.values()} | {book.waits for book in self.endpoints.values()}
 
     def share(self, shared: bool) -> None:
         """Whether other workers send requests to the same replicas."""

@@ -273,6 +273,7 @@ class Link:
             "term": table.term if table is not None else 0,
             "version": table.version if table is not None else 0,
             **self._gateway.books.report(),
+            "demand": self._gateway.demand.report(self._gateway),
         }
 
     # ---- news of answers

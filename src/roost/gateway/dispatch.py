@@ -137,6 +137,8 @@ def left(exchange: Exchange, replica: ReplicaBook) -> None:
     """A request is no longer on the replica."""
     gateway = exchange.gateway
     replica.in_flight -= 1
+    if not replica.in_flight:
+        replica.busy_s += gateway.now() - replica.busy_since
     gateway.cells[counters.IN_FLIGHT] -= 1
     if exchange.owed:
         settle(exchange, replica)

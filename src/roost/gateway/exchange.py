@@ -132,6 +132,8 @@ class Exchange:
 
     def _attempt_on(self, replica: ReplicaBook) -> Attempt:
         replica.in_flight += 1
+        if replica.in_flight == 1:
+            replica.busy_since = self.gateway.now()
         self.gateway.cells[counters.IN_FLIGHT] += 1
         if replica.shown:
             self.gateway.board.put(replica.shown, replica.in_flight)

@@ -26,6 +26,7 @@ from roost.gateway.body import HALF_A_PAIR, decode, holds_half_a_pair
 from roost.gateway.books import Books, EndpointBook, ReplicaBook
 from roost.gateway.classic import adapt
 from roost.gateway.counters import Counters
+from roost.gateway.demand import Demand
 from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
 from roost.gateway.head_rules import METHODS
@@ -85,6 +86,7 @@ class Gateway:
         self.key_limits = KeyLimits(self.board, self.now)
         self.log = AccessLog(access_log_path(settings, index))
         self.usage = Usage()
+        self.demand = Demand()
         self.meters = Meters(settings.run_dir / f"endpoints-{index}")
         self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
         self.fronts: set[Front] = set()
@@ -170,16 +172,14 @@ class Gateway:
         """Take over a table if it is newer; False when it is not. Held requests go on, or end, as it says."""
         if not table.newer_than(self.books.table):
             return False
-        shown = [replica.shown for replica in self.books.replicas.values() if replica.shown]
+        shown = self.books.shown()
         gone = self.books.apply(table)
         self.shutting_down = table.shutting_down
         self._known.clear()
         self.key_limits.apply(table.keys)
         for book in [*gone, *self.books.endpoints.values()]:
             dispatch.serve(self, book)
-        for name in {*shown, *(book.waits for book in gone)} - {
-            replica.shown for replica in self.books.replicas.values()
-        }:
+        for name in shown - self.books.shown():
             self.board.forget(name)
         if self.books.unreadable:
             log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
@@ -377,6 +377,7 @@ class Gateway:
         sums = self.usage.take()
         if sums:
             self.meters.add(sums.items())
+            self.demand.add(sums.items())
             if self.reports is not None:
                 self.reports.add(sums.items(), self.wall())
         self.counters.publish()

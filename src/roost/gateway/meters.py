@@ -79,6 +79,7 @@ class Meters:
         for number, (name, cells) in enumerate(_slots_of(self._map)):
             if name:
                 self._slots[name], self._cells[name] = number, cells
+        self._before = {name: cells[_TTFT:_GAP] for name, cells in self._cells.items()}
 
     def stream(self, endpoint_id: str, first: float, gap: float | None) -> None:
         """Count a stream: seconds to its first output, and from one token to the next (None: unknown)."""
@@ -100,8 +101,10 @@ class Meters:
                 cells[number] += int(values[place])
 
     def first_tokens(self, endpoint_id: str) -> list[int]:
-        """The counts of the time to the first token, by ``BOUNDS`` and above; of all runs of this worker."""
-        return self._cells.get(endpoint_id, _NOTHING)[_TTFT : _TTFT + len(BOUNDS) + 1]
+        """The counts of the time to the first token, by ``BOUNDS`` and above, since this worker began."""
+        cells = self._cells.get(endpoint_id, _NOTHING)[_TTFT : _GAP - 1]
+        before = self._before.get(endpoint_id)
+        return cells if before is None else [now - then for now, then in zip(cells, before, strict=False)]
 
     def keep(self, endpoint_ids: Iterable[str]) -> None:
         """Give up the places of endpoints that are gone, once all are taken."""
@@ -110,6 +113,7 @@ class Meters:
         for name in set(self._slots) - set(endpoint_ids) - {OTHERS}:
             number = self._slots.pop(name)
             del self._cells[name]
+            self._before.pop(name, None)
             self._changed.discard(name)
             at = _HEADER + number * _SLOT
             self._map[at : at + _SLOT] = bytes(_SLOT)

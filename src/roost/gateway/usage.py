@@ -69,6 +69,9 @@ class Usage:
             sums = self._sums[names] = _EMPTY.copy()
         sums[REQUESTS] += 1
         sums[DURATION_S] += seconds
+        if exchange.deadline:
+            began = attempt.sent_at if attempt is not None and attempt.sent_at else now
+            exchange.gateway.meters.held(route.id, began - request.started)
         if exchange.wasted:
             sums[WASTED] += exchange.wasted
         if attempt is None or outcome is REFUSED or outcome is FAILED:

@@ -120,3 +120,32 @@ def test_a_missing_field_is_refused_by_name() -> None:
     del whole["held"]
     with pytest.raises(BadRequest, match="held"):
         Fixture().registry.report(whole)
+
+
+def counted(gateway: str, requests: float, *, first_tokens: tuple[int, ...] = (), unserved: int = 0) -> dict[str, Any]:
+    demand = {"requests": requests, "busy_s": requests / 2, "first_tokens": first_tokens, "unserved": unserved}
+    return {**report(gateway, 1, {}), "demand": {"e": demand}}
+
+
+def test_demand_is_what_has_come_since_over_all_gateways_and_their_restarts() -> None:
+    registry = Fixture().registry
+    assert registry.demand("e").requests == 0
+    registry.report(counted("g0", 100))  # counted before this control plane began
+    registry.report(counted("g0", 103, first_tokens=(0, 2), unserved=3))
+    registry.report(counted("g1", 7))
+    registry.report(counted("g1", 9, first_tokens=(1,), unserved=1))
+    found = registry.demand("e")
+    assert (found.requests, found.busy_s, found.first_tokens, found.unserved) == (5, 2.5, (1, 2), 4)
+    registry.report(counted("g1", 1))
+    assert registry.demand("e").requests == 5
+    registry.report(counted("g1", 2))
+    assert registry.demand("e").requests == 6
+    assert registry.demand("f").requests == 0
+
+
+def test_reports_of_gateways_that_tell_no_demand_are_taken() -> None:
+    registry = Fixture().registry
+    registry.report(report("g0", 1, {}))
+    assert registry.demand("e").requests == 0
+    with pytest.raises(BadRequest):
+        registry.report({**report("g0", 1, {}), "demand": {"e": {"requests": "many"}}})

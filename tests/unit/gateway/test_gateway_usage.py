@@ -272,3 +272,26 @@ async def test_a_key_with_a_budget_pays_for_the_answer(world: World) -> None:
     world.gateway.apply(replace(table(world.version, world.replica(1)), keys=(key,)))
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 200
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 429
+
+
+async def test_the_autoscaler_is_told_what_came_and_what_waits(world: World) -> None:
+    async def answer(seen: Seen, peer: Peer) -> None:
+        if seen.json.get("stream"):
+            await peer.send(stream(delta("a"), {"choices": [], "usage": USAGE}))
+        else:
+            await peer.gone.wait()
+
+    world.upstream.handler = answer
+    gateway = world.gateway
+    await world.ask(post({"model": ENDPOINT, "stream": True}))
+    client = await world.connect()
+    await client.send(post({"model": ENDPOINT, "prompt": "x" * 400}))
+    await world.upstream.wait_for(2)
+    told = gateway.demand.report(gateway)[ENDPOINT]
+    assert (told["requests"], told["finished"], told["unserved"]) == (2, 1, 1)
+    assert (told["prompt_tokens"], told["output_tokens"], sum(told["first_tokens"])) == (12, 3, 1)
+    assert told["unserved_prompt_tokens"] > 90
+    client.hang_up()
+    await until(lambda: not any(replica.in_flight for replica in gateway.books.replicas.values()))
+    told = gateway.demand.report(gateway)[ENDPOINT]
+    assert (told["requests"], told["finished"], told["unserved"]) == (2, 2, 0)
