@@ -22,7 +22,8 @@ class BrokenResponse(Exception):
     """The upstream's bytes are not an HTTP/1 response, or break off or contradict themselves."""
 
 
-HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer", b"x-request-id"))
+_SET_HERE = frozenset((b"x-request-id", b"x-roost-replica", b"x-roost-route"))
+HOP_BY_HOP = _SET_HERE | {b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"trailer"}
 """Response headers that belong to one connection only, or are the gateway's to set."""
 
 _BEGINNING = b"HTTP/1."
