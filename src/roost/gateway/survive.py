@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_CRASHES = 2
 """A request present at this many crashes is not tried again: it may be what causes them."""
-PROGRESS = 16
+PROGRESS = 4
 """A stream that came this many tokens further before the next replica was lost too did not cause it: the crash would
 have come where the first one did."""
 MOST_CONTINUATIONS = 3
