@@ -88,9 +88,9 @@ class Settings:
     tls_key: str = ""
     """File of the certificate's private key (PEM, without a passphrase)."""
     hold_limit: int = 1000
-    """Requests that one endpoint may hold while it comes up; more get 429."""
+    """Requests that may wait for one endpoint, for a replica or for a slot; more get 429."""
     hold_timeout_s: float = 60.0
-    """How long a request is held when its client does not announce a timeout."""
+    """How long a request waits when its client does not announce a timeout."""
     balancer: str = "expected-ttft"
     """Which replica a request goes to: ``expected-ttft`` (the soonest first token), or ``least-in-flight``."""
     max_staleness_s: float = 24 * 3600.0
