@@ -108,7 +108,8 @@ class Actuator:
         for row in plan.probe:
             address = addresses.get(row.id)
             if row.state is ReplicaState.READY and address is not None:
-                self._prober.watch(row.id, address)
+                path = None if model is None else ask(model, lambda engine: engine.capabilities(model).health_path)
+                self._prober.watch(row.id, address, path, managed=facts.managed)
             elif model is not None and address is not None:
                 await self._probe(facts.endpoint, model, row, address)
         if plan.fetch and model is not None:

@@ -55,6 +55,7 @@ def plan_settings(settings: Settings) -> PlanSettings:
     return PlanSettings(
         drain_deadline=timedelta(seconds=settings.drain_deadline_s),
         stop_grace=timedelta(seconds=settings.stop_grace_s),
+        unresponsive_deadline=timedelta(seconds=settings.unresponsive_deadline_s),
         max_start_failures=settings.max_start_failures,
     )
 
@@ -101,7 +102,7 @@ class ControlPlane:
         self.publisher = RoutePublisher(store, catalog.get)
         self.gateways = GatewayRegistry(now, settle=gateway_settle, expected=gateway_pids)
         self.gateways.news = self._gateway_news
-        self._prober = prober or HttpProber(self.replica_news)
+        self._prober = prober or HttpProber(self.replica_news, now=now)
         self._ended_logs = EndedLogs()
         observer = Observer(
             store=store,

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 import httpx
@@ -25,6 +26,9 @@ LONGEST_PAUSE_S = 1.0
 MOST_READ = 64 * 1024
 MISSES = 3
 CONNECT_TIMEOUT_S = 3.0
+HEALTH_TIMEOUT_S = 1.0
+NO_IDLE = httpx.Limits(max_keepalive_connections=0)
+"""Engines may have a thread for each connection: none is held between two questions."""
 GROWTH = 1.1
 """Pauses stay near a tenth of the time waited so far: short loads are noticed at once, long ones are not pestered."""
 
@@ -32,12 +36,14 @@ GROWTH = 1.1
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What is known of a replica's readiness: ``proven``, and the last answer that fell short ("" before any).
-    ``watched``: it is looked after since; ``lost``: it could not be reached ``MISSES`` times in a row."""
+    ``watched``: it is looked after since; ``lost``: it could not be reached ``MISSES`` times in a row;
+    ``unresponsive_since``: when it was first asked in vain, if it has not answered ``MISSES`` times in a row."""
 
     proven: bool
     last: str = ""
     watched: bool = False
     lost: bool = False
+    unresponsive_since: datetime | None = None
 
 
 class Prober(Protocol):
@@ -47,8 +53,9 @@ class Prober(Protocol):
         """Begin probing unless under way or proven."""
         ...
 
-    def watch(self, replica_id: str, address: str) -> None:
-        """Look after a proven replica that no runtime looks after, by connecting to it now and then."""
+    def watch(self, replica_id: str, address: str, health_path: str | None, *, managed: bool) -> None:
+        """Look after a proven replica. One that a runtime looks after (``managed``) may still hang: it is asked for
+        ``health_path`` each second, if there is one. Others are asked, or connected to, now and then."""
         ...
 
     def proof(self, replica_id: str) -> Proof | None:
@@ -66,11 +73,21 @@ class Prober(Protocol):
 
 class HttpProber:
     """Probes by HTTP, over unix sockets too. ``news`` is called with the replica's id once it is proven,
-    when what falls short changes, and when it is lost. ``watch_every_s`` is the time between two looks."""
+    when what falls short changes, when it is lost, and when it stops or begins to answer. ``watch_every_s`` is the time
+    between two looks at servers elsewhere, ``ask_every_s`` at engines here."""
 
-    def __init__(self, news: Callable[[str], None], *, watch_every_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        news: Callable[[str], None],
+        *,
+        watch_every_s: float = 10.0,
+        ask_every_s: float = 1.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._news = news
         self._watch_every_s = watch_every_s
+        self._ask_every_s = ask_every_s
+        self._now = now
         self._proofs: dict[str, Proof] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tls = httpx.create_ssl_context()
@@ -82,13 +99,16 @@ class HttpProber:
         self._proofs[replica_id] = Proof(False)
         self._tasks[replica_id] = asyncio.create_task(self._run(replica_id, address, probe, api_key_env))
 
-    def watch(self, replica_id: str, address: str) -> None:
-        """Look after a proven replica, by connecting to it now and then."""
+    def watch(self, replica_id: str, address: str, health_path: str | None, *, managed: bool) -> None:
+        """Look after a proven replica."""
         known = self._proofs.get(replica_id)
         if known is not None and known.watched:
             return
         self._proofs[replica_id] = Proof(True, watched=True)
-        self._tasks[replica_id] = asyncio.create_task(self._look_after(replica_id, address))
+        if not managed:
+            self._tasks[replica_id] = asyncio.create_task(self._look_after(replica_id, address, health_path))
+        elif health_path is not None:
+            self._tasks[replica_id] = asyncio.create_task(self._keep_asking(replica_id, address, health_path))
 
     def proof(self, replica_id: str) -> Proof | None:
         """What is known; None when no probe was started."""
@@ -110,7 +130,7 @@ class HttpProber:
 
     async def _run(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
         pause = FIRST_PAUSE_S
-        async with self._client(address, probe, api_key_env) as client:
+        async with self._client(address, probe.timeout_s, api_key_env) as client:
             while True:
                 fault = await _attempt(client, probe)
                 if fault is None:
@@ -125,25 +145,59 @@ class HttpProber:
                 await asyncio.sleep(pause)
                 pause = min(pause * GROWTH, LONGEST_PAUSE_S)
 
-    async def _look_after(self, replica_id: str, address: str) -> None:
+    async def _look_after(self, replica_id: str, address: str, health_path: str | None) -> None:
         misses = 0
-        while misses < MISSES:
-            await asyncio.sleep(self._watch_every_s)
-            fault = await _connect(address)
-            misses = 0 if fault is None else misses + 1
+        async with self._client(address, HEALTH_TIMEOUT_S) as client:
+            while misses < MISSES:
+                await asyncio.sleep(self._watch_every_s)
+                fault = await _connect(address) if health_path is None else await _silence(client, health_path)
+                misses = 0 if fault is None else misses + 1
         self._proofs[replica_id] = Proof(False, fault or "", watched=True, lost=True)
         self._news(replica_id)
 
-    def _client(self, address: str, probe: Probe, api_key_env: str | None) -> httpx.AsyncClient:
+    async def _keep_asking(self, replica_id: str, address: str, health_path: str) -> None:
+        misses, since = 0, self._now()
+        async with self._client(address, HEALTH_TIMEOUT_S) as client:
+            while True:
+                await asyncio.sleep(self._ask_every_s)
+                asked = self._now()
+                fault = await _silence(client, health_path)
+                if fault is None:
+                    if misses >= MISSES:
+                        log.info("health.answered_again", replica_id=replica_id)
+                        self._proofs[replica_id] = Proof(True, watched=True)
+                        self._news(replica_id)
+                    misses = 0
+                    continue
+                misses += 1
+                since = asked if misses == 1 else since
+                if misses == MISSES:
+                    log.warning("health.unanswered", replica_id=replica_id, fault=fault)
+                    self._proofs[replica_id] = Proof(True, fault, watched=True, unresponsive_since=since)
+                    self._news(replica_id)
+
+    def _client(self, address: str, timeout_s: float, api_key_env: str | None = None) -> httpx.AsyncClient:
         key = secret(api_key_env) if api_key_env else None
         headers = {"authorization": f"Bearer {key}"} if key else {}
         if address.startswith("unix:"):
-            transport = httpx.AsyncHTTPTransport(uds=address.removeprefix("unix:"), verify=self._tls)
+            transport = httpx.AsyncHTTPTransport(uds=address.removeprefix("unix:"), verify=self._tls, limits=NO_IDLE)
             base = "http://replica"
         else:
             # A URL may name the API's root or the server's: the probe's path brings its own /v1.
-            transport, base = httpx.AsyncHTTPTransport(verify=self._tls), address.rstrip("/").removesuffix("/v1")
-        return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=probe.timeout_s)
+            transport = httpx.AsyncHTTPTransport(verify=self._tls, limits=NO_IDLE)
+            base = address.rstrip("/").removesuffix("/v1")
+        return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=timeout_s)
+
+
+async def _silence(client: httpx.AsyncClient, health_path: str) -> str | None:
+    """Ask for the health; None when it was answered, however well but for a server's fault, else what was wrong."""
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S), client.stream("GET", health_path) as response:
+            return f"HTTP {response.status_code}" if response.status_code >= 500 else None
+    except TimeoutError:
+        return f"no answer within {HEALTH_TIMEOUT_S:g} s"
+    except httpx.HTTPError as error:
+        return _cause(error) or type(error).__name__
 
 
 async def _connect(address: str) -> str | None:

@@ -107,4 +107,5 @@ def _traits(engine: Engine, model: Model) -> EngineTraits:
         dialect=capabilities.dialect,
         speculation_spoils_logprobs=capabilities.speculation_spoils_logprobs,
         can_continue=capabilities.can_continue,
+        health_path=capabilities.health_path,
     )

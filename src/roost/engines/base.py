@@ -45,6 +45,9 @@ class Capabilities:
     speculation_spoils_logprobs: bool = False
     managed: bool = True
     memory: MemoryUse | None = USUAL_MEMORY
+    health_path: str | None = None
+    """What a replica answers to a GET with less than a 500 as long as it lives, however busy it is. None: that it can
+    be connected to must do."""
     stands_in: bool = False
     """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint,
     with room for one whole context."""

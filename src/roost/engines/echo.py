@@ -57,6 +57,7 @@ class EchoEngine:
             any_model_name=True,
             can_continue=True,
             metrics=True,
+            health_path="/health",
             memory=None,
         )
 

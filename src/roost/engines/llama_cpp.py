@@ -93,6 +93,7 @@ class LlamaCppEngine:
             any_model_name=True,
             can_continue=TASKS.get(model.type) == "generate",
             metrics=True,
+            health_path="/health",
             dialect=LLAMA_CPP,
             # It reports no probability of a token that was guessed right.
             speculation_spoils_logprobs=speculates(model),

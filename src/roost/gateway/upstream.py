@@ -185,6 +185,7 @@ class Connection(asyncio.Protocol):
         if consumer is None:
             self._drop()
             return
+        self.pool.heard = True
         body = self._body
         try:
             if body is None:
@@ -300,9 +301,10 @@ def default_tls() -> ssl.SSLContext:
 
 
 class Pool:
-    """The connections to one address. Idle ones are used last in, first out, so that few stay open."""
+    """The connections to one address. Idle ones are used last in, first out, so that few stay open. ``heard``: bytes
+    have come from there since somebody (``probes``) made it False."""
 
-    __slots__ = ("_all", "_closed", "_idle", "_loop", "address")
+    __slots__ = ("_all", "_closed", "_idle", "_loop", "address", "heard")
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
@@ -310,6 +312,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._closed = False
+        self.heard = False
 
     def take(self) -> Connection | None:
         """An idle connection, None when there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from roost.domain.endpoint import Endpoint, EndpointStatus
 from roost.domain.hardware import Hardware, Node, Placement
@@ -17,11 +17,13 @@ class PlanSettings:
 
     ``stable_after``: a replica that has been ready this long starts a new count of failures when it dies.
     ``max_start_failures`` consecutive failures before ever being ready end in ERROR, and ``crash_factor`` times as
-    many where replicas came up but did not last. ``hurry``: do not wait for drains.
+    many where replicas came up but did not last. ``unresponsive_deadline``: how long a replica may leave its health
+    check unanswered. ``hurry``: do not wait for drains.
     """
 
     drain_deadline: timedelta = timedelta(seconds=300)
     stop_grace: timedelta = timedelta(seconds=10)
+    unresponsive_deadline: timedelta = timedelta(seconds=30)
     max_start_failures: int = 5
     crash_factor: int = 4
     stable_after: timedelta = timedelta(seconds=10)
@@ -32,15 +34,16 @@ class PlanSettings:
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
     """One replica: its row, what the runtime says (None: it does not know the replica), whether the probe has proven
-    it (``probing``: the last answer that fell short) and whether it is looked after since, what went wrong
-    (explained, if it exited), and its requests in flight (None: not all gateways have told since its drain was
-    published)."""
+    it (``probing``: the last answer that fell short) and whether it is looked after since, since when it does not
+    answer its health check (None: nobody knows that it does not), what went wrong (explained, if it exited), and its
+    requests in flight (None: not all gateways have told since its drain was published)."""
 
     replica: Replica
     observed: RuntimeStatus | None
     proven: bool = False
     probing: str | None = None
     watched: bool = False
+    unresponsive_since: datetime | None = None
     failure: Failure | None = None
     in_flight: int | None = None
 

@@ -24,6 +24,8 @@ from roost.policy.status import EXTERNAL_HINT, Outlook, derive_status, ended
 LOST = Failure("replica_lost", "The runtime no longer knows this replica.", "It is replaced by a new one.")
 GONE_STATES = (RuntimeState.EXITED, RuntimeState.LOST)
 EXTERNAL_NODE = "external"
+SILENT = "has not answered its health check"
+ANSWERS = "answers its health check again"
 
 
 @dataclass(slots=True)
@@ -96,9 +98,9 @@ def plan(facts: Facts, settings: PlanSettings, now: datetime) -> Plan:
     if draft.in_state(ReplicaState.READY):
         draft.gave_up = False
     wanted = _wanted(draft)
-    if not draft.facts.managed:
-        # No runtime tells of the end of a server that Roost does not run: it is looked after by the prober.
-        draft.probe += [item.replica for item in draft.in_state(ReplicaState.READY) if not item.watched]
+    # No runtime tells that an engine hangs, nor of the end of a server that Roost does not run: the prober does.
+    draft.probe += [item.replica for item in draft.in_state(ReplicaState.READY) if not item.watched]
+    _watch_over(draft)
     _reduce(draft, wanted)
     _raise(draft, wanted, restarted=restarted)
     _advance_draining(draft)
@@ -180,6 +182,32 @@ def _check_deadline(draft: Draft, item: ReplicaFacts) -> None:
         draft.wakes.append(left)
         return
     _end_failed(draft, replica, _late(draft, item, replica.deadline - replica.created_at, observed.log_tail))
+
+
+def _watch_over(draft: Draft) -> None:
+    """Note which replicas stopped answering, or answer again; end those that are silent for too long."""
+    allowed = draft.settings.unresponsive_deadline
+    for item in draft.in_state(ReplicaState.READY):
+        replica, since = item.replica, item.unresponsive_since
+        known = replica.reason.startswith(SILENT)
+        if since is None:
+            if known:
+                draft.write(replace(replica, reason=ANSWERS))
+                draft.notes.append(Note("replica.responsive", ANSWERS, replica.id))
+            continue
+        silent = f"{SILENT} for {round((draft.now - since).total_seconds())} s"
+        if draft.now - since >= allowed:
+            failure = Failure("unresponsive", f"The replica {silent}.", "Look at the engine's last log lines.")
+            draft.fail(failure, ready_at=replica.ready_at)
+            draft.notes.append(Note("replica.failed", failure.message, replica.id, {"code": failure.code}))
+            draft.terminate(replica, silent)
+            # What hangs does nothing with a grace.
+            draft.stop[replica.id] = Stop(replica.id, timedelta(0))
+            continue
+        draft.wakes.append(allowed - (draft.now - since))
+        if not known:
+            draft.write(replace(replica, reason=silent))
+            draft.notes.append(Note("replica.unresponsive", silent, replica.id))
 
 
 def _end_failed(draft: Draft, replica: Replica, failure: Failure) -> None:
@@ -347,6 +375,7 @@ def _finish(draft: Draft, wanted: int, status: EndpointStatus) -> Plan:
         launching=[f for f in launching if f not in queued],
         ordered=len(draft.launch),
         leaving=draft.in_state(ReplicaState.DRAINING),
+        silent=[item.replica for item in draft.in_state(ReplicaState.READY) if item.unresponsive_since is not None],
         wanted=wanted,
         no_room=no_room,
         failures=draft.failures,

@@ -27,6 +27,7 @@ class EngineTraits:
     dialect: str = OPENAI
     speculation_spoils_logprobs: bool = False
     can_continue: bool = False
+    health_path: str | None = None
 
 
 def route_endpoints(
@@ -70,6 +71,7 @@ def _route(
         dialect=traits.dialect,
         logprobs=not traits.speculation_spoils_logprobs or endpoint.spec.disable_speculative_decoding,
         continues=traits.can_continue,
+        health_path=traits.health_path,
         retry_after_s=coming.start_s,
         phase=coming.phase,
         ready_at=coming.ready_at,

@@ -9,7 +9,7 @@ from datetime import datetime
 from roost.domain.endpoint import EndpointStatus, Progress, StateReason
 from roost.domain.lifecycle import DesiredState, State, Summary, derive_state, next_state
 from roost.domain.model import FetchState
-from roost.domain.replica import Failure, RuntimeState
+from roost.domain.replica import Failure, Replica, RuntimeState
 from roost.policy.calibration import KEPT_STARTS
 from roost.policy.facts import Facts, Note, ReplicaFacts
 from roost.policy.placement import NoRoom
@@ -26,6 +26,7 @@ class Outlook:
     launching: Sequence[ReplicaFacts]
     ordered: int
     leaving: Sequence[ReplicaFacts]
+    silent: Sequence[Replica]
     wanted: int
     no_room: NoRoom | None
     failures: int
@@ -88,8 +89,16 @@ def _reason(facts: Facts, outlook: Outlook, state: State) -> StateReason | None:
         count = len(outlook.leaving)
         return StateReason("draining", f"{count} replica{'s' if count != 1 else ''} finishing requests and ending.")
     if state is State.STARTED and outlook.ready >= outlook.wanted:
-        return None
+        return _silent(outlook)
     return _coming(facts, outlook, state)
+
+
+def _silent(outlook: Outlook) -> StateReason | None:
+    if not outlook.silent:
+        return None
+    count, first = len(outlook.silent), outlook.silent[0]
+    message = f"{count} of {outlook.ready} replicas gets no requests: {first.id} {first.reason}."
+    return StateReason("unresponsive", message, "It is replaced by itself if it does not answer soon.")
 
 
 def _coming(facts: Facts, outlook: Outlook, state: State) -> StateReason:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from roost.control.prober import Proof
 from roost.engines.base import Probe
 
@@ -11,22 +13,33 @@ class ManualProber:
 
     def __init__(self) -> None:
         self._proofs: dict[str, Proof] = {}
+        self._elsewhere: set[str] = set()
 
     def start(self, replica_id: str, address: str, probe: Probe, api_key_env: str | None) -> None:
         """Remember that the replica is to be proven."""
         self._proofs.setdefault(replica_id, Proof(False))
 
-    def watch(self, replica_id: str, address: str) -> None:
+    def watch(self, replica_id: str, address: str, health_path: str | None, *, managed: bool) -> None:
         """Remember that the replica is looked after."""
         self._proofs[replica_id] = Proof(True, watched=True)
+        if not managed:
+            self._elsewhere.add(replica_id)
 
     def lose(self, replica_id: str, fault: str) -> None:
         """The replica can no longer be reached."""
         self._proofs[replica_id] = Proof(False, fault, watched=True, lost=True)
 
+    def fall_silent(self, replica_id: str, since: datetime) -> None:
+        """The replica does not answer its health check."""
+        self._proofs[replica_id] = Proof(True, "no answer", watched=True, unresponsive_since=since)
+
+    def answer_again(self, replica_id: str) -> None:
+        """The replica answers its health check."""
+        self._proofs[replica_id] = Proof(True, watched=True)
+
     def watching(self) -> list[str]:
-        """Replicas that are looked after and were not lost."""
-        return [name for name, proof in self._proofs.items() if proof.watched and not proof.lost]
+        """Servers elsewhere that are looked after and were not lost."""
+        return [name for name in self._elsewhere if (p := self._proofs.get(name)) and p.watched and not p.lost]
 
     def proof(self, replica_id: str) -> Proof | None:
         """What was said of the replica; None before ``start``."""

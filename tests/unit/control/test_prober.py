@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ async def test_a_watched_server_that_goes_away_is_lost() -> None:
     port = listening.sockets[0].getsockname()[1]
     news: asyncio.Queue[str] = asyncio.Queue()
     prober = HttpProber(news.put_nowait, watch_every_s=0.01)
-    prober.watch("r1", f"http://127.0.0.1:{port}/v1")
+    prober.watch("r1", f"http://127.0.0.1:{port}/v1", None, managed=False)
     proof = prober.proof("r1")
     assert proof is not None
     assert proof.proven
@@ -139,3 +140,35 @@ async def test_a_watched_server_that_goes_away_is_lost() -> None:
     assert proof is not None
     assert proof.lost
     await prober.close()
+
+
+async def test_an_engine_that_stops_answering_is_told_of_and_again_when_it_answers() -> None:
+    silent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if silent.is_set():
+            writer.write(b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    news: asyncio.Queue[str] = asyncio.Queue()
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    prober = HttpProber(news.put_nowait, ask_every_s=0.01, now=lambda: began)
+    prober.watch("r1", f"http://127.0.0.1:{port}", "/health", managed=True)
+    silent.set()
+    assert await asyncio.wait_for(news.get(), 10) == "r1"
+    proof = prober.proof("r1")
+    assert proof is not None
+    assert (proof.proven, proof.lost, proof.unresponsive_since) == (True, False, began)
+    silent.clear()
+    await asyncio.wait_for(news.get(), 10)
+    proof = prober.proof("r1")
+    assert proof is not None
+    assert proof.unresponsive_since is None
+    await prober.close()
+    listening.close()
+    await listening.wait_closed()

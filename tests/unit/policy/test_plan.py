@@ -20,7 +20,7 @@ from roost.domain.replica import (
     RuntimeState,
     RuntimeStatus,
 )
-from roost.policy.facts import Facts, Plan, PlanSettings, ReplicaFacts
+from roost.policy.facts import Facts, Plan, PlanSettings, ReplicaFacts, Stop
 from roost.policy.placement import configurations
 from roost.policy.plan import plan
 
@@ -66,7 +66,8 @@ def replica(name: str = "r1", state: ReplicaState = ReplicaState.READY, **over: 
 
 def seen(row: Replica, state: RuntimeState | None = RuntimeState.READY, **over: object) -> ReplicaFacts:
     observed = None if state is None else RuntimeStatus(row.id, state, address="unix:/s", started_at=row.created_at)
-    return replace(ReplicaFacts(row, observed), **over)  # type: ignore[arg-type]
+    watched = row.state is ReplicaState.READY
+    return replace(ReplicaFacts(row, observed, watched=watched), **over)  # type: ignore[arg-type]
 
 
 def facts(it: Endpoint, *items: ReplicaFacts, nodes: tuple[Node, ...] | None = None, **over: object) -> Facts:
@@ -423,7 +424,7 @@ def test_an_external_server_that_answers_badly_says_what_it_answered() -> None:
 
 def test_an_external_server_that_serves_is_looked_after() -> None:
     row = replica(node_id="external")
-    decision = decide(facts(endpoint(State.STARTED), seen(row), managed=False))
+    decision = decide(facts(endpoint(State.STARTED), seen(row, watched=False), managed=False))
     assert decision.probe == (row,)
     watched = seen(row, watched=True)
     assert not decide(facts(endpoint(State.STARTED), watched, managed=False)).probe
@@ -448,3 +449,43 @@ def test_min_replicas_short_is_started_and_says_so() -> None:
     assert decision.status.state is State.STARTED
     assert code(decision) == "no_capacity"
     assert "1 of 2 replicas are ready" in (decision.status.reason.message if decision.status.reason else "")
+
+
+def test_a_replica_that_falls_silent_is_told_of_once_and_looked_at_when_its_time_is_up() -> None:
+    row = replica()
+    silent = NOW - timedelta(seconds=4)
+    first = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_since=silent)))
+    assert [(note.kind, note.reason) for note in first.notes] == [
+        ("replica.unresponsive", "has not answered its health check for 4 s")
+    ]
+    assert first.status.state is State.STARTED
+    assert code(first) == "unresponsive"
+    assert first.requeue_after == timedelta(seconds=26)
+    assert not first.stop
+    (noted,) = first.update
+    again = decide(facts(endpoint(State.STARTED), seen(noted, unresponsive_since=silent)))
+    assert (again.notes, again.update) == ((), ())
+
+
+def test_a_replica_that_answers_again_just_goes_on() -> None:
+    row = replica(reason="has not answered its health check for 4 s")
+    decision = decide(facts(endpoint(State.STARTED), seen(row)))
+    assert [note.kind for note in decision.notes] == ["replica.responsive"]
+    assert (decision.stop, decision.launch, decision.status.reason) == ((), (), None)
+    assert decide(facts(endpoint(State.STARTED), seen(decision.update[0]))).notes == ()
+
+
+def test_a_replica_that_is_silent_for_too_long_is_killed_and_replaced_with_the_reason() -> None:
+    row = replica(reason="has not answered its health check for 4 s")
+    decision = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_since=NOW - timedelta(seconds=30))))
+    assert decision.stop == (Stop(row.id, timedelta(0)),)
+    assert [note.kind for note in decision.notes if note.replica_id] == ["replica.failed", "replica.stopping"]
+    assert decision.status.last_failure is not None
+    assert decision.status.last_failure.code == "unresponsive"
+    assert "for 30 s" in decision.status.last_failure.message
+    assert decision.update[0].stop_requested_at == NOW
+
+
+def test_a_replica_that_serves_is_looked_after() -> None:
+    row = replica()
+    assert decide(facts(endpoint(State.STARTED), seen(row, watched=False))).probe == (row,)
