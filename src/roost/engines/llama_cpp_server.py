@@ -109,6 +109,10 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:
     if options.ubatch is not None:
         found.n_ubatch = options.ubatch
     found.cache_ram_mib = max(0, options.cache_ram_mib)  # -1 would mean without limit
+    if options.slots == 1:
+        # By default a prompt that has a beginning in common with the slot's, like a system prompt, overwrites the rest
+        # unsaved. Without a choice of slots, each conversation is put aside in the cache, and found there again.
+        found.slot_prompt_similarity = 0.0
     # The placement has reserved what the model needs; fitting would load the model's layout a second time.
     found.fit_params = False
     found.warmup = True
