@@ -31,9 +31,14 @@ class Waiting(Protocol):
     deadline: float
 
     @property
-    def lane(self) -> str: ...
+    def lane(self) -> str:
+        """Whom the queue is fair for."""
+        ...
+
     @property
-    def cost(self) -> int: ...
+    def cost(self) -> int:
+        """Its turns."""
+        ...
 
 
 T = TypeVar("T", bound=Waiting)
