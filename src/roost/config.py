@@ -91,6 +91,8 @@ class Settings:
     """Requests that may wait for one endpoint, for a replica or for a slot; more get 429."""
     hold_timeout_s: float = 60.0
     """How long a request waits when its client does not announce a timeout."""
+    hold_stream_timeout_s: float = 600.0
+    """How long a streamed request waits once it is sent comments, from its beginning."""
     balancer: str = "expected-ttft"
     """Which replica a request goes to: ``expected-ttft`` (the soonest first token), or ``least-in-flight``."""
     max_staleness_s: float = 24 * 3600.0
@@ -322,6 +324,7 @@ def _check(settings: Settings) -> None:
         "client_read_timeout_s": (1, 3600),
         "hold_limit": (0, 1_000_000),
         "hold_timeout_s": (0, 3600),
+        "hold_stream_timeout_s": (0, 86_400),
         "max_staleness_s": (1, 31_536_000),
         "models_quota_gb": (0, 1_000_000),
     }

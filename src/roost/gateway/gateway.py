@@ -18,7 +18,7 @@ import structlog
 from roost.config import Settings
 from roost.domain.creation import Delivery
 from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
-from roost.gateway import admission, counters, dispatch, health, params, survive
+from roost.gateway import admission, counters, dispatch, health, params, waiting
 from roost.gateway.access_log import AccessLog
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.board import Board
@@ -350,7 +350,7 @@ class Gateway:
             if book.held.size:
                 dispatch.serve(self, book)
                 dispatch.expire(self, book)
-                survive.keep_alive(book)
+                waiting.comfort(self, book)
                 held += book.held.size
         self.cells[counters.HELD_NOW] = held
         for replica in self.books.replicas.values():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from roost.gateway.gateway import Gateway
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+PATIENCE_S = 2.0
 
 
 def ready(gateway: Gateway, front: Front, request: Request) -> None:
@@ -54,9 +55,21 @@ def ready(gateway: Gateway, front: Front, request: Request) -> None:
 
 
 class MetricsPage:
-    """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached."""
+    """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached or takes more
+    than ``PATIENCE_S``."""
 
-    __slots__ = ("_connection", "_done", "_front", "_gateway", "_pieces", "_request", "_status", "_task", "sent")
+    __slots__ = (
+        "_connection",
+        "_done",
+        "_front",
+        "_gateway",
+        "_pieces",
+        "_request",
+        "_status",
+        "_task",
+        "_timer",
+        "sent",
+    )
 
     def __init__(self, gateway: Gateway, front: Front, request: Request) -> None:
         self._gateway = gateway
@@ -64,6 +77,7 @@ class MetricsPage:
         self._request = request
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
         self._status = 0
         self._done = False
@@ -72,6 +86,21 @@ class MetricsPage:
     def begin(self) -> None:
         """Ask the control plane."""
         self._task = self._gateway.loop.create_task(self._connect())
+        self._timer = self._gateway.loop.call_later(PATIENCE_S, self._too_slow)
+
+    def _too_slow(self) -> None:
+        # Its socket takes connections while it is being started anew, or is stuck.
+        self._status = 0
+        self._let_go()
+        self._answer()
+
+    def _let_go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._connection.abort()
 
     async def _connect(self) -> None:
         try:
@@ -95,6 +124,8 @@ class MetricsPage:
         if self._done:
             return
         self._done = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._gateway.publish()
         page = counters.render(counters.read_all(self._gateway.settings.run_dir))
         page += meters.render(meters.read_all(self._gateway.settings.run_dir))
@@ -138,8 +169,5 @@ class MetricsPage:
     def abort(self) -> None:
         """The client is gone."""
         self._done = True
-        if self._task is not None:
-            self._task.cancel()
-        if self._connection is not None:
-            self._connection.abort()
+        self._let_go()
         self._gateway.account(self._request, 499, 0, "client_hung_up")

@@ -1,6 +1,6 @@
 """What becomes of a stream whose replica is lost after the first byte: it goes on elsewhere, or ends with an error.
 
-Called by ``exchange`` and, once a second, by ``gateway``. A crash that a request may have caused must not be carried
+Called by ``exchange``. A crash that a request may have caused must not be carried
 from replica to replica; and a client must never be left without a word.
 """
 
@@ -18,7 +18,6 @@ from roost.gateway.shaping import splice_of
 
 if TYPE_CHECKING:
     from roost.gateway.attempt import Attempt
-    from roost.gateway.books import EndpointBook
     from roost.gateway.exchange import Exchange
 
 MAX_CRASHES = 2
@@ -30,7 +29,6 @@ MOST_CONTINUATIONS = 3
 """A stream goes on elsewhere so many times at most."""
 QUIET_S = 1.0
 """A stream on a replica that does not answer its health checks is taken for lost once it is silent for this long."""
-WAITING = chunk(b": waiting for a replica to go on\n\n")
 
 
 def go_on(exchange: Exchange, attempt: Attempt) -> None:
@@ -78,14 +76,10 @@ def leave_if_quiet(exchange: Exchange, attempt: Attempt) -> None:
 
 
 def _leave_if_quiet(exchange: Exchange, attempt: Attempt, sent: int) -> None:
-    slow_client = exchange.front.full
-    if exchange.attempt is attempt and exchange.sent == sent and not exchange.done and not slow_client:
+    if exchange.attempt is not attempt or exchange.done:
+        return
+    if exchange.sent == sent and not exchange.front.full:
         attempt.abort()
         exchange.lost(attempt, "it stopped answering", stale=False)
-
-
-def keep_alive(book: EndpointBook) -> None:
-    """Send a comment to clients whose streams wait for a replica to go on."""
-    for exchange in book.held:
-        if exchange.begun and not exchange.front.full:
-            exchange.write(WAITING)
+    elif not attempt.replica.healthy:
+        leave_if_quiet(exchange, attempt)

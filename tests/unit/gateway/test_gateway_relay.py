@@ -9,7 +9,7 @@ import os
 import pytest
 from tests.unit.gateway.fakes import LAST, Peer, Seen, World, chunked, page, silent, whole
 
-from roost.gateway import access_log, counters
+from roost.gateway import access_log, counters, health
 from roost.gateway.relay import unreachable
 
 HEAD = b"Host: h\r\nAuthorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nConnection: keep-alive, x\r\n"
@@ -157,6 +157,16 @@ async def test_readiness(world: World) -> None:
     assert (answer.status, "stale" in answer.json["reason"]) == (503, True)
     gateway.draining = True
     assert (await client.ask(ask)).json["reason"] == "draining"
+
+
+async def test_metrics_do_not_wait_for_a_control_plane_that_is_stuck(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.05)
+    world.control.handler = silent
+    answer = await world.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.status == 200
+    assert b"roost_gateway_requests_total" in answer.body
 
 
 async def test_metrics_of_all_workers_then_those_of_the_control_plane(world: World) -> None:
