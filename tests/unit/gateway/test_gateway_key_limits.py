@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-def key_with(number: int = 1, **limits: int | None) -> RouteKey:
+def key_with(number: int = 1, **limits: Any) -> RouteKey:
     return RouteKey(f"digest-{number}", f"key-{number}", "alice", "member", **limits)
 
 

@@ -29,7 +29,7 @@ from tests.unit.gateway.fakes import (
 from roost.domain.routing import RouteReplica
 
 
-def limit(world: World, *replicas: RouteReplica, limits: dict[str, int | None], **changes: Any) -> None:
+def limit(world: World, *replicas: RouteReplica, limits: dict[str, Any], **changes: Any) -> None:
     """Apply a table in which the member's key has limits."""
     world.version += 1
     made = table(world.version, *replicas, **changes)

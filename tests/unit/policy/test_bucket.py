@@ -34,7 +34,8 @@ def test_what_exceeds_the_budget_has_to_drain_first() -> None:
 
 @given(budgets, pauses)
 def test_no_time_lets_more_through_than_a_burst_and_what_drained_in_it(budget: int, pauses: list[float]) -> None:
-    bucket, now, let_through = Bucket(), 0.0, []
+    bucket, now = Bucket(), 0.0
+    let_through: list[float] = []
     for pause in pauses:
         now += pause
         while not bucket.wait(budget, now) and len(let_through) < 3000:
