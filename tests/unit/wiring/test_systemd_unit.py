@@ -20,3 +20,4 @@ def test_a_stop_reaches_the_parent_alone_and_has_the_time_that_it_may_take() -> 
     control_s = settings.drain_deadline_s + slack_s + settings.stop_grace_s
     assert float(service["TimeoutStopSec"]) >= settle_s + control_s + gateways_s
     assert service["ExecStart"].endswith("/bin/roost serve")
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
