@@ -26,24 +26,32 @@ ONLY, LEAST_OUTSTANDING = "only", "least-outstanding"
 
 
 class Candidate(Protocol):
-    """A replica that takes requests, as the gateway's books have it.
-
-    ``in_flight``: requests sent there and not ended. ``outstanding_tokens``: the sum of ``Choice.uncached_tokens`` over
-    those that have had no first byte of an answer yet. ``slots``: requests it works on at once (None: no limit).
-    ``ready_at``: since when it takes requests, in seconds of the clock that ``now`` is of (of one that was there before
-    the gateway: long ago). ``prefix``: what it holds.
-    """
+    """A replica that takes requests, as the gateway's books have it."""
 
     @property
-    def in_flight(self) -> int: ...
+    def in_flight(self) -> int:
+        """Requests sent there and not ended."""
+        ...
+
     @property
-    def outstanding_tokens(self) -> int: ...
+    def outstanding_tokens(self) -> int:
+        """Prompt tokens it has yet to compute: the sum of ``Choice.uncached_tokens`` over requests without a first byte."""
+        ...
+
     @property
-    def slots(self) -> int | None: ...
+    def slots(self) -> int | None:
+        """Requests it works on at once; None: no limit."""
+        ...
+
     @property
-    def ready_at(self) -> float: ...
+    def ready_at(self) -> float:
+        """Since when it takes requests, in seconds of the clock of ``now``; long ago for one older than the gateway."""
+        ...
+
     @property
-    def prefix(self) -> PrefixIndex: ...
+    def prefix(self) -> PrefixIndex:
+        """The blocks it holds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
