@@ -35,7 +35,7 @@ class Candidate(Protocol):
 
     @property
     def outstanding_tokens(self) -> int:
-        """Prompt tokens it has yet to compute: the sum of ``Choice.uncached_tokens`` over requests without a first byte."""
+        """Prompt tokens still to compute: ``Choice.uncached_tokens`` of the requests without a first byte, summed."""
         ...
 
     @property
