@@ -87,6 +87,7 @@ async def closes(world: World, data: bytes) -> None:
 async def test_what_the_client_sees(world: World, name: str, side: str) -> None:
     case = CASES[name]
     await closes(world, case.data)
+    world.route(world.replica(1), world.replica(2))
     client = await world.connect()
     ask = post() if side == "inference" else b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
     await client.send(ask)

@@ -56,7 +56,7 @@ class Recorder:
 
 def requests_in(data: bytes) -> list[tuple[bytes, bytes]]:
     """Head and body of each whole request, read as strictly as can be."""
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     at = 0
     while match := _REQUEST.match(data, at):
         head, at = match[0], match.end()
