@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     cores = Cores.split(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores.rest)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contexts end their processes
     where = "unix sockets" if options.unix else "loopback TCP"
     print(
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.rounds} interleaved rounds, one worker "
