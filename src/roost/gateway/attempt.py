@@ -16,7 +16,7 @@ from roost.config import secret
 from roost.gateway import dispatch
 from roost.gateway.answers import Refusal, connection_line, error_frame
 from roost.gateway.books import ReplicaBook
-from roost.gateway.continuation import fit
+from roost.gateway.continuation import Diverged, fit
 from roost.gateway.emitted import Emitted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import CHAT, COMPLETIONS
@@ -253,7 +253,10 @@ class Attempt:
             connection = self.connection
             if connection is not None:
                 connection.abort()
-            self.on_lost(str(error), stale=False)
+            if isinstance(error, Diverged):
+                exchange.parted(self)
+            else:
+                self.on_lost(str(error), stale=False)
             return
         if out and self._emitted is not None:
             out = self._emitted.take(out)

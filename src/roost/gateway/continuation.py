@@ -13,6 +13,7 @@ from typing import Any
 from roost.gateway import engine_json
 from roost.gateway.classic import Adapted
 from roost.gateway.emitted import Said
+from roost.gateway.http1 import BrokenResponse
 from roost.gateway.limits import begins_with_token
 from roost.gateway.request import CHAT, COMPLETIONS, Kind
 from roost.gateway.sse import DONE, Splitter, data_of
@@ -54,6 +55,12 @@ def left(body: Mapping[str, Any], said: Said) -> int | None:
     """How many tokens may still come; None without a limit."""
     limits = [int(body[name]) for name in _LENGTHS if body.get(name) is not None]
     return max(0, min(limits) - said.tokens) if limits else None
+
+
+def repeatable(body: Mapping[str, Any]) -> bool:
+    """Whether the same request gives the same text again."""
+    temperature = body.get("temperature")
+    return temperature is not None and not temperature
 
 
 def in_a_stop(body: Mapping[str, Any], said: Said) -> bool:
@@ -164,6 +171,69 @@ class Joined:
         if isinstance(details, dict) and isinstance(details.get("cached_tokens"), int):
             counts["prompt_tokens_details"] = {**details, "cached_tokens": min(prompt, details["cached_tokens"])}
         return counts
+
+
+class Diverged(BrokenResponse):
+    """A repeated answer is another one."""
+
+
+class Repeated:
+    """The same answer once more, of which the client gets what it lacks. Engines compute a prompt otherwise than what
+    they generate, in the last bits, which is enough to make greedy texts part: so a text that is short goes on most
+    exactly when it is generated again."""
+
+    __slots__ = ("_got", "_said", "_splitter")
+
+    def __init__(self, said: Said) -> None:
+        self._said = said
+        self._got = ""
+        self._splitter = Splitter()
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes to send for ``data``. Raises ``Diverged``, ``EventTooLong``, ``ValueError``."""
+        return b"".join([self._joined(event) for event in self._splitter.feed(data)])
+
+    def end(self) -> bytes:
+        """What is left at the end of the stream."""
+        return self._splitter.rest()
+
+    def _joined(self, event: bytes) -> bytes:
+        data, lacks = data_of(event), len(self._got) < len(self._said.text)
+        if data == DONE and lacks:
+            raise Diverged("the answer ended earlier")
+        if not data or data == DONE:
+            return event
+        value = engine_json.loads(data)
+        if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+            return event
+        value.update(self._said.start)
+        for choice in value["choices"]:
+            if lacks:
+                self._skip(choice)
+            part = choice.get("delta")
+            if isinstance(part, dict) and self._said.start and part.pop("role", None) and not any(part.values()):
+                return b""
+        return b"" if lacks and not self._news(value) else _event(value)
+
+    def _skip(self, choice: dict[str, Any]) -> None:
+        part = choice if isinstance(choice.get("text"), str) else choice.get("delta") or {}
+        name = "text" if part is choice else "content"
+        self._got += part.get(name) or ""
+        known = self._said.text
+        extra = self._got[len(known) :]
+        if not (known.startswith(self._got) or self._got.startswith(known)):
+            raise Diverged("the answer is another one")
+        if choice.get("finish_reason") is not None and len(self._got) < len(known):
+            raise Diverged("the answer ended earlier")
+        if part.get(name):
+            part[name] = extra
+
+    @staticmethod
+    def _news(value: dict[str, Any]) -> bool:
+        return not value["choices"] or any(
+            choice.get("text") or (choice.get("delta") or {}).get("content") or choice.get("finish_reason")
+            for choice in value["choices"]
+        )
 
 
 def _event(value: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from roost.gateway.attempt import Attempt
 from roost.gateway.body import encode
 from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.classic import Adapted
-from roost.gateway.continuation import Joined
+from roost.gateway.continuation import Joined, Repeated
 from roost.gateway.emitted import Emitted
 from roost.gateway.hold_queue import MOST_COST
 from roost.gateway.http1 import LAST_CHUNK, chunk
@@ -44,8 +44,9 @@ class Exchange:
 
     ``begun``: the client has the head of an event stream, so that only whole events may follow. ``emitted`` records
     what it has where another replica could go on (None: none could); ``joined`` is what the answer of one that does
-    goes through, ``continued`` how many did, ``reached`` the tokens that were there when the last one was lost, and
-    ``crashes`` counts the losses that the request may have caused.
+    goes through, ``continued`` how many did, ``diverged`` that one which was to repeat the answer gave another,
+    ``reached`` the tokens that were there when the last one was lost, and ``crashes`` counts the losses that the
+    request may have caused.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Exchange:
         "continued",
         "crashes",
         "deadline",
+        "diverged",
         "done",
         "emitted",
         "first",
@@ -90,10 +92,10 @@ class Exchange:
         self.tried: Attempt | None = None
         self.mark = b""
         self.prompt: Prompt | None = None
-        self.done = self.begun = False
+        self.done = self.begun = self.diverged = False
         self.continued = self.reached = 0
         self.emitted: Emitted | None = None
-        self.joined: Joined | None = None
+        self.joined: Joined | Repeated | None = None
         self.where: str | None = None
         self.attempt: Attempt | None = None
         self.first: float | None = None
@@ -139,7 +141,7 @@ class Exchange:
             self.gateway.board.put(replica.shown, replica.in_flight)
         self.where = replica.id
         self.tries += 1
-        self.carried = self.reached
+        self.carried = self.reached if isinstance(self.joined, Joined) else 0
         self.attempt = self.tried = attempt = Attempt(self, replica)
         return attempt
 
@@ -188,6 +190,13 @@ class Exchange:
             return
         message = f"The engine failed while it worked on this request ({reason}); it was tried {self.crashes} times."
         self.refuse(Refusal(502, message, "engine_failed", should_retry=False))
+        self._serve_next()
+
+    def parted(self, attempt: Attempt) -> None:
+        """The replica that was to repeat the answer gave another one: it is asked for the rest instead."""
+        self.diverged = True
+        self._leave()
+        survive.go_on(self, attempt, lost=False)
         self._serve_next()
 
     def leave_unresponsive(self) -> None:

@@ -13,7 +13,7 @@ from roost.gateway.aggregate import Aggregator
 from roost.gateway.answers import Refusal
 from roost.gateway.chunks import DecodedStream
 from roost.gateway.classic import Adapted
-from roost.gateway.continuation import Joined
+from roost.gateway.continuation import Joined, Repeated
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.shape import shape_answer
 from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
@@ -83,7 +83,7 @@ class Spliced:
 
     __slots__ = ("_classic", "decoded")
 
-    def __init__(self, decoded: DecodedStream | Joined, classic: ClassicStream) -> None:
+    def __init__(self, decoded: DecodedStream | Joined | Repeated, classic: ClassicStream) -> None:
         self.decoded = decoded
         self._classic = classic
 
@@ -96,10 +96,10 @@ class Spliced:
         return self._classic.end() + self.decoded.end()
 
 
-Splice = ClassicStream | DecodedStream | Joined | Spliced
+Splice = ClassicStream | DecodedStream | Joined | Repeated | Spliced
 
 
-def splice_of(adapted: Adapted, joined: Joined | None = None) -> Splice | None:
+def splice_of(adapted: Adapted, joined: Joined | Repeated | None = None) -> Splice | None:
     """What a stream of chat or completions has to go through; None: it passes as it is. ``joined`` where it goes on
     with one that was lost, which had no ``shape``."""
     classic = ClassicStream(adapted.wants_usage_chunk) if adapted.classic else None

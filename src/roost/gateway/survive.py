@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from roost.gateway.answers import Refusal
 from roost.gateway.body import encode
-from roost.gateway.continuation import Joined, continued, ending, in_a_stop, left
+from roost.gateway.continuation import Joined, Repeated, continued, ending, in_a_stop, left, repeatable
 from roost.gateway.emitted import Said
 from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import CHAT
@@ -27,12 +27,16 @@ PROGRESS = 4
 have come where the first one did."""
 MOST_CONTINUATIONS = 3
 """A stream goes on elsewhere so many times at most."""
+MOST_REPEATED = 256
+"""Tokens of a greedy answer that are generated once more, since that is more exact than to go on from the text: a
+client waits for them."""
 QUIET_S = 1.0
 """A stream on a replica that does not answer its health checks is taken for lost once it is silent for this long."""
 
 
-def go_on(exchange: Exchange, attempt: Attempt) -> None:
-    """Let another replica go on with a stream whose replica was lost; end it where none can."""
+def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True) -> None:
+    """Let another replica go on with a stream whose replica was ``lost``, or only gave another answer; end it where
+    none can."""
     adapted, kind = exchange.adapted, exchange.request.kind
     said = exchange.emitted.said() if exchange.emitted is not None else None
     if said is None or in_a_stop(adapted.body, said):
@@ -42,12 +46,15 @@ def go_on(exchange: Exchange, attempt: Attempt) -> None:
     if said.done or (complete and (said.counted or not (adapted.classic or adapted.wants_usage_chunk))):
         _end(exchange, attempt, said)
         return
-    payload = encode(continued(adapted.body, kind, said))
-    if isinstance(payload, Refusal) or _hopeless(exchange, said):
+    again = not complete and not exchange.diverged and said.tokens <= MOST_REPEATED and repeatable(adapted.body)
+    payload = encode(adapted.body if again else continued(adapted.body, kind, said))
+    if isinstance(payload, Refusal) or (lost and _hopeless(exchange, said)):
         exchange.break_off(attempt)
         return
     exchange.payload = payload
-    exchange.joined = Joined(said, chat=kind is CHAT, complete=complete)
+    if again:
+        exchange.wasted += said.tokens
+    exchange.joined = Repeated(said) if again else Joined(said, chat=kind is CHAT, complete=complete)
     exchange.continued += 1
     exchange.again()
 

@@ -54,6 +54,17 @@ ASKS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
         },
         {},
     ),
+    "chat, greedy": (
+        CHAT,
+        {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 7, "temperature": 0},
+        {},
+    ),
+    "chat, counted, greedy, classic": (
+        CHAT,
+        {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 7, "temperature": 0},
+        CLASSIC,
+    ),
+    "completions, greedy": (COMPLETIONS, {"prompt": TEXT, "max_tokens": 7, "temperature": 0}, {}),
     "completions": (COMPLETIONS, {"prompt": TEXT, "max_tokens": 7}, {}),
     "completions, classic": (COMPLETIONS, {"prompt": TEXT, "max_tokens": 7}, CLASSIC),
 }
@@ -139,6 +150,28 @@ async def test_the_other_replica_is_asked_for_the_rest_only(world: World) -> Non
     assert asked["messages"][-1] == {"role": "assistant", "content": "one two three"}
     assert asked["max_tokens"] == 4
     assert asked["roost_emitted"] == len("one two three")
+
+
+async def test_a_greedy_answer_is_generated_again_unless_it_becomes_another_one(world: World) -> None:
+    async def otherwise(seen: Seen, peer: Peer) -> None:
+        body = seen.json
+        if len(body["messages"]) == 1:
+            body["messages"] = [{"role": "user", "content": "one two four"}]
+        ask = echo_reply.understand(json.dumps(body).encode(), chat=True, model="m")
+        await peer.send(STREAM_HEAD, *[chunked(event) for event, _ in echo_reply.events(ask, 2, 2)], LAST)
+
+    world.upstream.handler = engine(1, cut=4)
+    other = await world.another(otherwise)
+    world.route(world.replica(1), continues=True)
+    client = await world.connect()
+    await client.send(ask_of("chat, greedy"))
+    await world.upstream.wait_for(1)
+    world.route(world.replica(2, other), continues=True)
+    found = facts(await client.answer())
+    assert [len(seen.json["messages"]) for seen in other.seen] == [1, 2]
+    assert found["contents"][:3] == ["one", " two", " three"]
+    assert len(found["contents"]) == 7
+    assert found["finish"] == ["length"]
 
 
 async def test_a_stream_can_go_on_twice(world: World) -> None:
@@ -253,7 +286,7 @@ async def test_a_client_that_hangs_up_while_its_stream_waits_leaves_nothing(worl
 async def test_a_stream_leaves_a_replica_that_hangs(world: World) -> None:
     async def hanging(seen: Seen, peer: Peer) -> None:
         ask = echo_reply.understand(seen.body, chat=True, model="m")
-        await peer.send(STREAM_HEAD, *[chunked(event) for event, _ in echo_reply.events(ask, 1, 1)][:4])
+        await peer.send(STREAM_HEAD, b"".join([chunked(event) for event, _ in echo_reply.events(ask, 1, 1)][:4]))
         await asyncio.Event().wait()
 
     world.upstream.handler = hanging
