@@ -46,6 +46,7 @@ class AccessLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.max_bytes = MAX_BYTES
         self._file = self._open()
         self._entries: list[Entry] = []
 
@@ -68,7 +69,7 @@ class AccessLog:
         if not self._current():
             # The other worker of this index, or an administrator, has set it aside.
             self._reopen()
-        elif os.fstat(self._file).st_size + len(data) > MAX_BYTES:
+        elif os.fstat(self._file).st_size + len(data) > self.max_bytes:
             os.replace(self._path, self._path.with_name(self._path.name + ".1"))
             self._reopen()
         os.write(self._file, data)

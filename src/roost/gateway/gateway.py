@@ -71,6 +71,7 @@ class Gateway:
         self.index = index
         self.loop = loop
         self.max_body_bytes = settings.max_body_bytes
+        self.metrics_patience_s = 2.0
         self.pace = Limits(
             settings.client_head_timeout_s, settings.client_body_timeout_s, settings.client_read_timeout_s
         )

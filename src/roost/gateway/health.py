@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from roost.gateway.gateway import Gateway
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-PATIENCE_S = 2.0
 
 
 def ready(gateway: Gateway, front: Front, request: Request) -> None:
@@ -56,7 +55,7 @@ def ready(gateway: Gateway, front: Front, request: Request) -> None:
 
 class MetricsPage:
     """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached or takes more
-    than ``PATIENCE_S``."""
+    than ``Gateway.metrics_patience_s``."""
 
     __slots__ = (
         "_connection",
@@ -86,7 +85,7 @@ class MetricsPage:
     def begin(self) -> None:
         """Ask the control plane."""
         self._task = self._gateway.loop.create_task(self._connect())
-        self._timer = self._gateway.loop.call_later(PATIENCE_S, self._too_slow)
+        self._timer = self._gateway.loop.call_later(self._gateway.metrics_patience_s, self._too_slow)
 
     def _too_slow(self) -> None:
         # Its socket takes connections while it is being started anew, or is stuck.

@@ -73,7 +73,7 @@ class SelfTest:
             "0",
             "--gateway-workers",
             str(options.gateway_workers),
-            env={"ROOST_CPU_OVERCOMMIT": f"{overcommit:.1f}"},
+            settings={"cpu_overcommit": round(overcommit, 1)},
         )
 
     async def run(self) -> Report:

@@ -6,7 +6,6 @@ survive.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -30,19 +29,19 @@ class ServerFailed(Exception):
 
 
 class TemporaryServer:
-    """``roost serve`` in ``home``; ``flags`` are further ones of its command line, ``env`` further variables;
-    ``process`` is the server where it runs already, its output a pipe."""
+    """``roost serve`` in ``home``; ``flags`` are further ones of its command line, ``settings`` further numbers for its
+    settings file; ``process`` is the server where it runs already, its output a pipe."""
 
     def __init__(
         self,
         home: Path,
         *flags: str,
-        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, float] | None = None,
         process: subprocess.Popen[str] | None = None,
     ) -> None:
         self.home = home
         self._flags = flags
-        self._env = dict(env or {})
+        self._settings = dict(settings or {})
         self._process = process
 
     def share_weights(self, cache: Path) -> str | None:
@@ -57,6 +56,10 @@ class TemporaryServer:
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises ``ServerFailed``."""
+        if self._settings:
+            self.home.mkdir(parents=True, exist_ok=True)
+            lines = [f"{name} = {value}\n" for name, value in self._settings.items()]
+            (self.home / "config.toml").write_text("".join(lines))
         command = [sys.executable, "-m", "roost", "serve", "--home", str(self.home), *self._flags]
         self._process = subprocess.Popen(
             command,
@@ -65,7 +68,6 @@ class TemporaryServer:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env=os.environ | self._env,
         )
         assert self._process.stdout is not None
         said = []

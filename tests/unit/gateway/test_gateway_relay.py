@@ -9,7 +9,7 @@ import os
 import pytest
 from tests.unit.gateway.fakes import LAST, Peer, Seen, World, chunked, page, silent, whole
 
-from roost.gateway import access_log, counters, health
+from roost.gateway import counters
 from roost.gateway.relay import unreachable
 
 HEAD = b"Host: h\r\nAuthorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nConnection: keep-alive, x\r\n"
@@ -159,10 +159,8 @@ async def test_readiness(world: World) -> None:
     assert (await client.ask(ask)).json["reason"] == "draining"
 
 
-async def test_metrics_do_not_wait_for_a_control_plane_that_is_stuck(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health, "PATIENCE_S", 0.05)
+async def test_metrics_do_not_wait_for_a_control_plane_that_is_stuck(world: World) -> None:
+    world.gateway.metrics_patience_s = 0.05
     world.control.handler = silent
     answer = await world.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.status == 200
@@ -221,10 +219,10 @@ async def test_a_full_disk_loses_log_lines_not_requests(world: World) -> None:
         world.gateway.sweep()
 
 
-async def test_the_log_is_rotated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_is_rotated(world: World) -> None:
     await world.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     world.gateway.sweep()
-    monkeypatch.setattr(access_log, "MAX_BYTES", 10)
+    world.gateway.log.max_bytes = 10
     await world.ask(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
     world.gateway.sweep()
     lines = [json.loads(path.read_text())["path"] for path in sorted((world.folder / "logs").iterdir())]
