@@ -131,24 +131,25 @@ async def test_a_hang_up_hands_its_slot_on(world: World) -> None:
     assert held(world) == 0
 
 
-async def test_a_broken_stream_hands_its_slot_on(world: World) -> None:
-    gate = world.upstream.handler = Gate()
+async def test_a_broken_answer_hands_its_slot_on(world: World) -> None:
+    broken = asyncio.Event()
+
+    async def breaks(seen: Seen, peer: Peer) -> None:
+        if seen.json["x"] == 1:
+            await broken.wait()
+            await peer.send(whole(b"{}")[:-1])
+            peer.close()
+        else:
+            await echo(seen, peer)
+
+    world.upstream.handler = breaks
     world.route(replace(world.replica(), slots=1))
     first = await sent(world, numbered(1))
     await world.upstream.wait_for(1)
     (second,) = await waiting(world, 2)
-
-    async def breaks(seen: Seen, peer: Peer) -> None:
-        await peer.send(whole(b"{}")[:-1])
-        peer.close()
-
-    world.upstream.handler = breaks
-    gate.open.release()
-    assert (await first.answer()).complete
-    assert not (await second.answer()).complete
-    third = await sent(world, numbered(3))
-    world.upstream.handler = echo
-    assert (await third.answer()).status == 200
+    broken.set()
+    assert not (await first.answer()).complete
+    assert (await second.answer()).status == 200
 
 
 async def test_a_key_that_floods_does_not_keep_another_waiting(world: World) -> None:
