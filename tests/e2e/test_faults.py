@@ -101,6 +101,19 @@ def test_kill_an_engine(server: Server) -> None:
     assert client.chat.completions.create(model=created["id"], messages=WORDS, max_tokens=3).choices
 
 
+def test_a_stream_goes_on_when_its_engine_is_killed(server: Server) -> None:
+    created = server.create("test/echo")
+    (engine,) = engine_pids(server)
+    stream = Stream(server, created["id"], 100)
+    os.kill(engine, signal.SIGKILL)
+    # It waits until there is another replica: the only one is gone.
+    stream.join(60)
+    assert not stream.broken
+    assert stream.finish == "length"
+    assert "".join(stream.pieces) == " ".join(WORDS[0]["content"].split() * 20)
+    assert engine_pids(server) != {engine}
+
+
 def test_kill_a_gateway_worker(server: Server) -> None:
     created = server.create("test/echo")
     before = server.pid("gateway-0")

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from roost.domain.errors import LaunchRefused
@@ -169,6 +170,23 @@ class EngineContract:
         assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
         assert chunks[-1]["usage"]["completion_tokens"] == 4
 
+    async def test_it_goes_on_from_the_beginning_of_an_answer(
+        self, case: EngineCase, engine_process: EngineProcess
+    ) -> None:
+        if not case.engine.capabilities(case.request.model).can_continue:
+            pytest.skip("it does not claim to")
+        asked = {**_chat(case), "max_tokens": 12}
+        async with engine_process.client() as client:
+            whole = await _pieces(client, asked)
+            counts = []
+            for cut in range(1, len(whole)):
+                text = "".join(whole[:cut])
+                beginning = {"role": "assistant", "content": text}
+                rest = {"messages": [*asked["messages"], beginning], "max_tokens": 12 - cut, "roost_emitted": len(text)}
+                counts.append(shared_pieces([*whole[:cut], *await _pieces(client, {**asked, **rest})], whole))
+        # Greedy texts may part where an engine computes a prompt otherwise than what it generates; not at the joint.
+        assert all(count > cut for cut, count in enumerate(counts, 1)) or counts.count(len(whole)) >= 0.8 * len(counts)
+
     async def test_only_this_user_may_connect(self, engine_process: EngineProcess) -> None:
         assert engine_process.socket.stat().st_mode & 0o077 == 0
 
@@ -217,6 +235,18 @@ class EngineContract:
         failure = case.engine.explain(ExitInfo(signal=9))
         assert failure.code == "engine_killed"
         assert failure.hint
+
+
+def shared_pieces(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many pieces the two have in common from their start."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+async def _pieces(client: httpx.AsyncClient, body: dict[str, Any]) -> list[str]:
+    async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as reply:
+        lines = [line.removeprefix("data: ") async for line in reply.aiter_lines() if line.startswith("data: {")]
+    deltas = [choice["delta"] for line in lines for choice in json.loads(line)["choices"]]
+    return [delta["content"] for delta in deltas if delta.get("content")]
 
 
 def spec_arguments(spec: LaunchSpec) -> dict[str, str]:
