@@ -186,9 +186,9 @@ class Tally:
             if not heard.ended or heard.error:
                 continue
             self.went_on += 1
-            self.equal += heard.text in (calm.text, again.text)
+            self.equal += heard.text == calm.text
             self.own += calm.text == again.text
-            self.shared += max(shared(heard.text, calm.text), shared(heard.text, again.text))
+            self.shared += shared(heard.text, calm.text)
             self.own_shared += shared(calm.text, again.text)
             self.one_id += len(heard.ids) == 1
             wanted = {**(calm.usage or {}), "prompt_tokens_details": None}
