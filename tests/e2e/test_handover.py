@@ -9,8 +9,9 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,6 +60,10 @@ class Load:
                 self.broken.append(f"{kind.__name__}: {error!r}")
                 connection.close()
         connection.close()
+
+    def went_on_since(self, before: Mapping[str, int]) -> bool:
+        """Whether clients of every kind got something since."""
+        return all(self.done[kind] > before.get(kind, 0) for kind in KINDS)
 
     def ask(self, connection: http.client.HTTPConnection, *, stream: bool, tokens: int) -> bytes:
         body = {"model": self.model, "max_tokens": tokens, "stream": stream, "messages": [WORD]}
@@ -112,7 +117,7 @@ def test_restarts_under_load_lose_nothing(server: Server) -> None:
             server.cli("restart", *(("--gateways",) if number not in (2, 5) else ()))
             workers.add(server.pid("gateway-0"))
             totals.append(sent(server))
-            until("each kind of client goes on", lambda b=before: all(load.done[k] > b.get(k, 0) for k in KINDS))
+            until("each kind of client goes on", partial(load.went_on_since, before))
     assert load.broken == []
     assert len(workers) == 8
     assert totals == sorted(totals)

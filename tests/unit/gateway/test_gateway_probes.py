@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, echo, post, silent, until, whole
@@ -17,6 +18,9 @@ class Asked:
     def __init__(self) -> None:
         self.count = 0
         self.answer = "200 OK"
+
+    def reached(self, count: int) -> bool:
+        return self.count >= count
 
     async def __call__(self, seen: Seen, peer: Peer) -> None:
         if not seen.target.startswith("/health"):
@@ -48,7 +52,7 @@ async def test_three_checks_without_an_answer_take_the_replica_out_and_one_with_
     asked.answer = ""
     for count in range(1, MISSES + 1):
         assert replica.healthy
-        await a_second(probes, lambda count=count: asked.count == count)
+        await a_second(probes, partial(asked.reached, count))
     for _ in range(SLICES):
         probes.turn()
     assert not replica.healthy
@@ -57,7 +61,9 @@ async def test_three_checks_without_an_answer_take_the_replica_out_and_one_with_
     (book,) = world.gateway.books.endpoints.values()
     await until(lambda: book.held.size == 1)
     asked.answer = "200 OK"
-    await a_second(probes, lambda: replica.healthy or bool(probes.turn()))
+    await a_second(probes, partial(asked.reached, MISSES + 2))
+    await until(lambda: all(check.over for check in probes._checks.values()))
+    await a_second(probes, lambda: replica.healthy)
     assert (await client.answer()).status == 200
 
 
@@ -68,7 +74,7 @@ async def test_an_error_of_the_server_is_no_answer_and_one_of_the_client_is(
     probes, asked, replica = begin(world)
     asked.answer = answer
     for count in range(1, MISSES + 2):
-        await a_second(probes, lambda count=count: asked.count >= count)
+        await a_second(probes, partial(asked.reached, count))
         await until(lambda: all(check.over for check in probes._checks.values()))
     assert replica.healthy is healthy
 
