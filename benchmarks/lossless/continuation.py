@@ -137,18 +137,18 @@ async def run(fleet: Fleet, port: int, streams: int, tokens: int, kills: int) ->
     cut: set[int] = set()
     limits = httpx.Limits(max_connections=None)
     authorization = {"authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(
+    client = httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", headers=authorization, timeout=PATIENCE_S, limits=limits
-    ) as client:
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(streams):
-                tasks.create_task(listen(client, number, f"stream-{number}", tokens, heard[number]))
-            for kill in range(kills):
-                wanted = streams * tokens * (kill + 1) // (kills + 2)
-                while sum(each.events for each in heard) < wanted and not all(each.ended for each in heard):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-                cut |= {int(name.removeprefix("stream-")) for name in await fleet.kill()}
-                await fleet.add()
+    )
+    async with client, asyncio.TaskGroup() as tasks:
+        for number in range(streams):
+            tasks.create_task(listen(client, number, f"stream-{number}", tokens, heard[number]))
+        for kill in range(kills):
+            wanted = streams * tokens * (kill + 1) // (kills + 2)
+            while sum(each.events for each in heard) < wanted and not all(each.ended for each in heard):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            cut |= {int(name.removeprefix("stream-")) for name in await fleet.kill()}
+            await fleet.add()
     return heard, cut
 
 
