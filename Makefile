@@ -7,7 +7,7 @@ REFERENCE ?= $(or $(wildcard ../shared/spec/api-reference.md),docs/reference/cal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-autoscaler bench-balancer lock clean
+.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-lossless bench-autoscaler bench-balancer lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -53,6 +53,9 @@ bench: .venv/.dev ## a quick round of all benchmarks
 
 bench-gateway: .venv/.dev ## the gateway's cost beside nginx, haproxy, vllm-router and LiteLLM
 	$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+bench-lossless: .venv/.dev ## answers lost, cut or doubled while parts of a server are killed
+	$(BIN)/python -m benchmarks.lossless $(ARGS)
 
 bench-coldstart: .venv/.dev ## from create to the first token, beside the bare engine
 	$(BIN)/python -m benchmarks.coldstart $(ARGS)

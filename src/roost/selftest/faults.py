@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +75,7 @@ class Faults:
             self.kill_gateway,
             partial(self.hang_replica, Engine.ECHO),
             self.replace_gateway,
+            self.restart,
         ]
         if Engine.MODEL in self._endpoints:
             found += [partial(self.drain, Engine.MODEL), partial(self.add, Engine.MODEL)]
@@ -124,6 +127,15 @@ class Faults:
     async def replace_gateway(self) -> None:
         """End one gateway worker in order: it finishes what it has while another one takes over."""
         self._signal(self._gateway_pid(), signal.SIGTERM, "gateway worker replaced")
+
+    async def restart(self) -> None:
+        """Restart the whole server in place, as an upgrade does."""
+        command = (sys.executable, "-m", "roost", "restart", "--home", str(self._home))
+        self._note("server restarted in place", "roost restart")
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+        said, _ = await process.communicate()
+        if process.returncode:
+            self.trouble.append(f"server restarted in place: {said.decode(errors='replace').strip()}")
 
     async def settled(self, stopped: Callable[[], bool]) -> None:
         """Wait until every endpoint has as many ready replicas as it should."""
