@@ -333,6 +333,8 @@ class Exchange:
         self.book.last_at = wall = gateway.wall()
         first = self.first - started if self.first is not None else None
         prompt, cached, completion = gateway.usage.count(self, status, outcome, now - started, now)
+        # The two refer to each other, and with them to the request's body: it would stay until a garbage collection.
+        self.tried = None
         gateway.cells[counters.SENT] += self.sent
         gateway.counters.request(request.kind, 6 if status == 499 else status // 100, now - started)
         if first is not None and self.adapted.stream:

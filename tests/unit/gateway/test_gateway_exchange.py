@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import pytest
@@ -28,6 +29,9 @@ from tests.unit.gateway.fakes import (
 )
 
 from roost.domain.creation import Delivery
+from roost.gateway.attempt import Attempt
+from roost.gateway.classic import Adapted
+from roost.gateway.exchange import Exchange
 from roost.gateway.http1 import LAST_CHUNK
 
 STREAMED = {"model": ENDPOINT, "stream": True}
@@ -523,3 +527,17 @@ async def test_external_servers_by_url(world: World) -> None:
         answer = await world.ask(post())
         assert answer.json == {"line": f"POST {target}/chat/completions HTTP/1.1", "host": f"host: 127.0.0.1:{port}"}
     server.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_request_that_is_over_is_freed_without_a_garbage_collection(world: World, streamed: bool) -> None:
+    # Its body and its answer's record would fill memory until the next one, and caches miss what is never used again.
+    gc.collect()
+    gc.disable()
+    try:
+        client = await world.connect()
+        for _ in range(3):
+            await client.ask(post(STREAMED if streamed else {"model": ENDPOINT}))
+        assert [each for each in gc.get_objects() if isinstance(each, (Exchange, Attempt, Adapted))] == []
+    finally:
+        gc.enable()
