@@ -108,4 +108,5 @@ def _traits(engine: Engine, model: Model) -> EngineTraits:
         speculation_spoils_logprobs=capabilities.speculation_spoils_logprobs,
         can_continue=capabilities.can_continue,
         health_path=capabilities.health_path,
+        usage_on_request=capabilities.usage_on_request,
     )

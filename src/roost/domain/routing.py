@@ -50,6 +50,7 @@ class RouteEndpoint:
     nothing). ``logprobs`` False means that the engine's log probabilities must not be shown. ``continues``: the engine
     can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
     ``health_path`` is what its replicas answer as long as they live (None: that they can be connected to must do).
+    ``usage_on_request``: its streams tell their usage only to who asks for it.
     """
 
     id: str
@@ -71,6 +72,7 @@ class RouteEndpoint:
     phase: str | None = None
     ready_at: float | None = None
     health_path: str | None = None
+    usage_on_request: bool = False
     replicas: tuple[RouteReplica, ...] = ()
 
 

@@ -48,6 +48,9 @@ class Capabilities:
     health_path: str | None = None
     """What a replica answers to a GET with less than a 500 as long as it lives, however busy it is. None: that it can
     be connected to must do."""
+    usage_on_request: bool = True
+    """Streams tell how many tokens they took only to who asks with OpenAI's ``stream_options.include_usage``: the
+    gateway then asks for it. False where they tell it anyway, or where the server knows no such parameter."""
     stands_in: bool = False
     """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint,
     with room for one whole context."""

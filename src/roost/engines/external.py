@@ -8,6 +8,10 @@ from roost.domain.model import Model
 from roost.domain.replica import ExitInfo, Failure
 from roost.engines.base import Capabilities, LaunchRequest, Probe
 
+STREAM_USAGE = "stream_usage"
+"""Option of a model's entry: ``off`` where the server refuses ``stream_options``, so that it is not asked for the usage
+of streams."""
+
 
 class ExternalEngine:
     """Any server with an OpenAI-compatible API at the model's ``url``."""
@@ -29,16 +33,23 @@ class ExternalEngine:
             cancels_non_stream=True,
             any_model_name=False,
             served_model=served_model(model),
+            usage_on_request=model.options.get(STREAM_USAGE) != "off",
             managed=False,
         )
 
     def check_options(self, model: Model) -> None:
-        """Raise ``LaunchRefused`` for any option: that server has its own."""
-        if model.options:
+        """Raise ``LaunchRefused`` for any option but ``stream_usage``: that server has its own."""
+        others = sorted(set(model.options) - {STREAM_USAGE})
+        if others:
             raise LaunchRefused(
-                f"{model.id}: the external engine has no options; set {', '.join(sorted(model.options))} at the "
+                f"{model.id}: the external engine has no options but {STREAM_USAGE}; set {', '.join(others)} at the "
                 "server.",
                 code="unknown_option",
+            )
+        value = model.options.get(STREAM_USAGE, "on")
+        if value not in ("on", "off"):
+            raise LaunchRefused(
+                f"{model.id}: {STREAM_USAGE} takes on or off, not {value[:100]!r}.", code="unknown_option"
             )
 
     def build(self, request: LaunchRequest) -> LaunchSpec:

@@ -94,6 +94,8 @@ class LlamaCppEngine:
             can_continue=TASKS.get(model.type) == "generate",
             metrics=True,
             health_path="/health",
+            # Each stream ends with `timings`.
+            usage_on_request=False,
             dialect=LLAMA_CPP,
             # It reports no probability of a token that was guessed right.
             speculation_spoils_logprobs=speculates(model),

@@ -24,6 +24,7 @@ from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_o
 from roost.gateway.tokens import WINDOW, Tokens, events_before_end, tokens_at_start, tokens_in
 from roost.gateway.upstream import Connection
 from roost.gateway.usage import without_role
+from roost.gateway.usage_chunk import WithoutUsageRaw
 from roost.policy.ejection import GOOD
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Attempt:
         "_pending",
         "_reframed",
         "_task",
+        "_without_usage",
         "connection",
         "replica",
         "sent_at",
@@ -80,6 +82,7 @@ class Attempt:
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._collected: Collected | None = None
+        self._without_usage: WithoutUsageRaw | None = None
 
     # ---- the way there
 
@@ -161,7 +164,11 @@ class Attempt:
             self._latest = deque(maxlen=KEPT_PIECES)
             self._keep = self._latest.append
         joined = exchange.joined
-        splice = splice_of(adapted, joined) if stream and (shaped or joined is not None) else None
+        asks = stream and adapted.asks_usage
+        if asks and not shaped and joined is None and head.chunked and not request.http10:
+            self._without_usage = WithoutUsageRaw()
+            asks = False
+        splice = splice_of(adapted, joined) if stream and (shaped or asks or joined is not None) else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
         if exchange.begun:
             raw = head.chunked and framed and splice is None
@@ -208,6 +215,10 @@ class Attempt:
             data = self._emitted.take(data)
             if not data:
                 return
+        if self._without_usage is not None:
+            data = self._rid_of_usage(data)
+            if not data:
+                return
         if self._fresh:
             if self.stream and self._only_pings(data):
                 return
@@ -224,6 +235,15 @@ class Attempt:
             self._before, self._last = self._last, data
         exchange.sent += len(data)
         exchange.front.transport.write(data)
+
+    def _rid_of_usage(self, data: bytes) -> bytes:
+        try:
+            return self._without_usage.feed(data)  # type: ignore[union-attr]
+        except BrokenResponse as error:
+            if self.connection is not None:
+                self.connection.abort()
+            self.on_lost(str(error), stale=False)
+            return b""
 
     def _begin_output(self) -> None:
         exchange = self._exchange
@@ -280,6 +300,8 @@ class Attempt:
             exchange.answered(answer)
             return
         held = self._emitted.rest() if self._emitted is not None else b""
+        if self._without_usage is not None:
+            held = (self._rid_of_usage(held) if held else b"") + self._without_usage.end()
         rest = self._pending + held + (self._reframed.end() if self._reframed is not None else b"")
         if rest:
             exchange.write(rest)
@@ -308,6 +330,8 @@ class Attempt:
         if self._collected is not None:
             return self._collected.tokens
         if self._latest is not None:
+            if self._without_usage is not None and self._without_usage.tokens is not None:
+                return self._without_usage.tokens
             told = self._reframed.tokens() if self._reframed is not None else None
             return told or tokens_in(b"".join(self._latest))
         if self._before:

@@ -14,6 +14,7 @@ from roost.gateway.answers import Refusal
 from roost.gateway.limits import prompts_in
 from roost.gateway.request import CHAT, COMPLETIONS, Kind
 from roost.gateway.shape import Logprobs, Shape
+from roost.gateway.usage_chunk import with_usage_asked
 from roost.gateway.vectors import Ranked, Shortened
 
 _SHAPED = frozenset(("logprobs", "n", "prompt", "echo", "tool_choice"))
@@ -24,14 +25,25 @@ class Adapted:
     """How a request goes upstream. ``changed`` tells that ``body`` is no longer what the client sent; ``aggregate``
     that a stream is asked for where the client wants one answer; ``wants_usage_chunk`` that it asked for the extra
     usage chunk; ``classic`` that it is one of the classic SDKs. ``shape`` (of chat and completions) and ``vectors``
-    (of the other operations) are what the answer needs; None: nothing."""
+    (of the other operations) are what the answer needs; None: nothing. ``asks_usage``: the engine is asked for a usage
+    chunk that the client does not want."""
 
-    __slots__ = ("aggregate", "body", "changed", "classic", "shape", "stream", "vectors", "wants_usage_chunk")
+    __slots__ = (
+        "aggregate",
+        "asks_usage",
+        "body",
+        "changed",
+        "classic",
+        "shape",
+        "stream",
+        "vectors",
+        "wants_usage_chunk",
+    )
 
     def __init__(self, body: dict[str, Any], *, classic: bool) -> None:
         self.body = body
         self.classic = classic
-        self.changed = self.aggregate = False
+        self.changed = self.aggregate = self.asks_usage = False
         self.shape: Shape | None = None
         self.vectors: Shortened | Ranked | None = None
         self.stream = body.get("stream") is True
@@ -61,9 +73,13 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
             return refusal
     if not adapted.stream and not endpoint.cancels_non_stream and not _unstreamable(adapted.body, llama=llama):
         adapted.aggregate = True
-        _change(adapted, stream=True, stream_options=_with_usage(body))
+        _change(adapted, stream=True, stream_options=with_usage_asked(body.get("stream_options")))
     elif adapted.stream and classic and not adapted.wants_usage_chunk:
-        _change(adapted, stream_options=_with_usage(body))
+        _change(adapted, stream_options=with_usage_asked(body.get("stream_options")))
+    elif adapted.stream and endpoint.usage_on_request and not adapted.wants_usage_chunk:
+        adapted.asks_usage = True
+        if "stream_options" in body:
+            _change(adapted, stream_options=with_usage_asked(body["stream_options"]))
     return adapted
 
 
@@ -181,8 +197,3 @@ def _change(adapted: Adapted, **values: Any) -> None:
         adapted.body = dict(adapted.body)
         adapted.changed = True
     adapted.body.update(values)
-
-
-def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    options = body.get("stream_options")
-    return {**(options if isinstance(options, dict) else {}), "include_usage": True}

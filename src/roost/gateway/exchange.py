@@ -20,6 +20,7 @@ from roost.gateway.emitted import Emitted
 from roost.gateway.hold_queue import MOST_COST
 from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import Request
+from roost.gateway.usage_chunk import asking
 from roost.policy.ejection import erred, failed
 from roost.policy.prefix import Prompt
 
@@ -110,7 +111,7 @@ class Exchange:
         if isinstance(payload, Refusal):
             self.refuse(payload)
             return
-        self.payload = payload
+        self.payload = payload if not self.adapted.asks_usage else asking(payload, self.adapted.body)
         replica = None if book.held.size else dispatch.pick(self)
         if replica is not None:
             self.send_to(replica)

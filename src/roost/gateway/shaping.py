@@ -18,6 +18,7 @@ from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.shape import shape_answer
 from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
 from roost.gateway.tokens import Tokens, tokens_of
+from roost.gateway.usage_chunk import WithoutUsage
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Largest answer that is collected."""
@@ -79,34 +80,38 @@ class Reframed:
 
 
 class Spliced:
-    """A stream that is read first and then put into the classic SDKs' shape."""
+    """A stream that is read first and then put into the classic SDKs' shape, or rid of its usage."""
 
-    __slots__ = ("_classic", "decoded")
+    __slots__ = ("_then", "decoded")
 
-    def __init__(self, decoded: DecodedStream | Joined | Repeated, classic: ClassicStream) -> None:
+    def __init__(self, decoded: DecodedStream | Joined | Repeated, then: ClassicStream | WithoutUsage) -> None:
         self.decoded = decoded
-        self._classic = classic
+        self._then = then
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to send for ``data``. Raises ``EventTooLong``, ``ValueError``."""
-        return self._classic.feed(self.decoded.feed(data))
+        return self._then.feed(self.decoded.feed(data))
 
     def end(self) -> bytes:
         """What is left at the end of the stream."""
-        return self._classic.end() + self.decoded.end()
+        return self._then.end() + self.decoded.end()
 
 
-Splice = ClassicStream | DecodedStream | Joined | Repeated | Spliced
+Splice = ClassicStream | DecodedStream | Joined | Repeated | Spliced | WithoutUsage
 
 
 def splice_of(adapted: Adapted, joined: Joined | Repeated | None = None) -> Splice | None:
     """What a stream of chat or completions has to go through; None: it passes as it is. ``joined`` where it goes on
     with one that was lost, which had no ``shape``."""
-    classic = ClassicStream(adapted.wants_usage_chunk) if adapted.classic else None
+    then: ClassicStream | WithoutUsage | None = None
+    if adapted.classic:
+        then = ClassicStream(adapted.wants_usage_chunk)
+    elif adapted.asks_usage:
+        then = WithoutUsage()
     decoded = DecodedStream(adapted.shape) if adapted.shape is not None else joined
-    if decoded is None or classic is None:
-        return decoded or classic
-    return Spliced(decoded, classic)
+    if decoded is None or then is None:
+        return decoded or then
+    return Spliced(decoded, then)
 
 
 class Collected:

@@ -56,6 +56,11 @@ class Splitter:
             raise EventTooLong
         return events
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits for the end of its event."""
+        return not self._held
+
     def rest(self) -> bytes:
         """What came after the last complete event; the splitter is empty afterwards."""
         held, self._held = self._held, b""

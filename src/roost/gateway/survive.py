@@ -15,6 +15,7 @@ from roost.gateway.emitted import Said
 from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import CHAT
 from roost.gateway.shaping import splice_of
+from roost.gateway.usage_chunk import asking
 
 if TYPE_CHECKING:
     from roost.gateway.attempt import Attempt
@@ -51,7 +52,7 @@ def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True) -> None:
     if isinstance(payload, Refusal) or (lost and _hopeless(exchange, said)):
         exchange.break_off(attempt)
         return
-    exchange.payload = payload
+    exchange.payload = asking(payload, adapted.body) if adapted.asks_usage else payload
     if again:
         exchange.wasted += said.tokens
     exchange.joined = Repeated(said) if again else Joined(said, chat=kind is CHAT, complete=complete)

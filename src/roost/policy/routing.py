@@ -28,6 +28,7 @@ class EngineTraits:
     speculation_spoils_logprobs: bool = False
     can_continue: bool = False
     health_path: str | None = None
+    usage_on_request: bool = False
 
 
 def route_endpoints(
@@ -72,6 +73,7 @@ def _route(
         logprobs=not traits.speculation_spoils_logprobs or endpoint.spec.disable_speculative_decoding,
         continues=traits.can_continue,
         health_path=traits.health_path,
+        usage_on_request=traits.usage_on_request,
         retry_after_s=coming.start_s,
         phase=coming.phase,
         ready_at=coming.ready_at,
