@@ -123,25 +123,30 @@ class KeyLimits:
         use = self._uses.get(key.id)
         if use is None:
             use = self._uses[key.id] = _Use(key, self._board)
-        key = use.key
-        # First count, then look at the others: of two workers that do so at once, at least one sees the other.
-        use.in_flight.add(1)
-        use.sent.add(1)
-        if self._board.shared:
+        key, shared = use.key, self._board.shared
+        in_flight = use.in_flight.total + 1
+        if shared:
+            # First count, then look at the others: of two workers that do so at once, at least one sees the other.
+            use.in_flight.add(1)
+            use.sent.add(1)
             use.settle(now)
+            in_flight += use.in_flight.others()
         most, tokens, at_once = key.requests_per_minute, key.tokens_per_minute, key.concurrency
-        full = at_once is not None and use.in_flight.total + self._elsewhere(use) > at_once
+        full = at_once is not None and in_flight > at_once
         if (
             full
-            or (most is not None and use.requests.wait(most, now))
-            or (tokens is not None and use.tokens.wait(tokens, now))
+            or (tokens is not None and not use.tokens.fits(tokens, now))
+            or (most is not None and not use.requests.take_if_fits(most, now))
         ):
             refusal = _refusal(use, now, full=full)
-            use.in_flight.add(-1)
-            use.sent.add(-1)
+            if shared:
+                use.in_flight.add(-1)
+                use.sent.add(-1)
             return refusal
-        if most is not None:
-            use.requests.take(most, 1, now)
+        if not shared:
+            # As ``add`` does, without the calls.
+            use.in_flight.total += 1
+            use.sent.total += 1
         return None
 
     def spent(self, key_id: str, tokens: int) -> None:
@@ -155,7 +160,10 @@ class KeyLimits:
     def ended(self, key: RouteKey, seconds: float) -> None:
         """A request that was admitted is over, after so many seconds, however it ended. Once for each."""
         use = self._uses[key.id]
-        use.in_flight.add(-1)
+        if self._board.shared:
+            use.in_flight.add(-1)
+        else:
+            use.in_flight.total -= 1
         use.seconds = seconds if use.seconds is None else use.seconds + _SHARE_OF_NEW * (seconds - use.seconds)
 
     def share(self, now: float, *, changed: bool) -> None:
@@ -169,9 +177,6 @@ class KeyLimits:
                     tally.news()
             else:
                 use.settle(now)
-
-    def _elsewhere(self, use: _Use) -> int:
-        return use.in_flight.others() if self._board.shared else 0
 
 
 def _refusal(use: _Use, now: float, *, full: bool) -> Limited:

@@ -32,6 +32,22 @@ class Bucket:
         self.used = max(0.0, self.level(budget, now) + amount)
         self.at = now
 
+    def take_if_fits(self, budget: int, now: float) -> bool:
+        """Use one if ``wait`` is 0, and tell whether it was: both at once, since every request asks."""
+        used = self.used - budget * (now - self.at) / MINUTE_S
+        if used < 0.0:
+            used = 0.0
+        if used + 1.0 - budget > _ROUNDING:
+            return False
+        self.used = used + 1.0
+        self.at = now
+        return True
+
+    def fits(self, budget: int, now: float) -> bool:
+        """Whether ``wait`` is 0."""
+        # What fits into what was used last fits the more now that some has drained.
+        return self.used + 1.0 - budget <= _ROUNDING or not self.wait(budget, now)
+
     def wait(self, budget: int, now: float) -> float:
         """Seconds until one more fits; 0 when it does."""
         excess = self.level(budget, now) + 1.0 - budget

@@ -76,3 +76,18 @@ def test_giving_back_leaves_never_less_than_nothing(budget: int, taken: int, giv
     bucket.take(budget, -given_back, 0.0)
 
     assert bucket.level(budget, 0.0) == max(0, taken - given_back)
+
+
+@given(budgets, st.lists(st.tuples(st.floats(0.0, 20.0), st.integers(-5, 5000)), max_size=50))
+def test_the_quick_answers_are_those_of_the_wait(budget: int, takes: list[tuple[float, int]]) -> None:
+    quick, plain, now = Bucket(), Bucket(), 0.0
+    for pause, amount in takes:
+        now += pause
+        fits = not plain.wait(budget, now)
+        assert quick.fits(budget, now) is fits
+        assert quick.take_if_fits(budget, now) is fits
+        if fits:
+            plain.take(budget, 1, now)
+        quick.take(budget, amount, now)
+        plain.take(budget, amount, now)
+        assert quick.level(budget, now) == pytest.approx(plain.level(budget, now))
