@@ -16,7 +16,7 @@ import orjson
 MAX_BYTES = 64 * 1024 * 1024
 """The file is renamed to ``<name>.1`` beyond this size."""
 MAX_BUFFERED = 2000
-"""Lines kept before they are written without waiting for the next sweep."""
+"""Lines kept before they should be written without waiting for the next sweep."""
 
 Entry = tuple[
     float,
@@ -32,13 +32,11 @@ Entry = tuple[
     int,
     str,
     int,
-    int | None,
-    int | None,
-    int | None,
+    tuple[int | None, int | None, int | None],
 ]
 """Time (epoch seconds), request id, method, path, status (499: the client hung up), endpoint, replica, key id, seconds,
-seconds to the first byte, bytes sent, outcome, tries on replicas, prompt, cached and completion tokens (None: unknown,
-or none)."""
+seconds to the first byte, bytes sent, outcome, tries on replicas, and the prompt, cached and completion tokens (None:
+unknown, or none)."""
 
 
 class AccessLog:
@@ -48,24 +46,26 @@ class AccessLog:
         self._path = path
         self.max_bytes = MAX_BYTES
         self._file = self._open()
-        self._entries: list[Entry] = []
+        self._lines: list[bytes] = []
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def add(self, entry: Entry) -> None:
         """Log one request."""
-        entries = self._entries
-        entries.append(entry)
-        if len(entries) >= MAX_BUFFERED:
-            self.flush()
+        self._lines.append(_line(entry))
+
+    @property
+    def full(self) -> bool:
+        """Whether it should be written now."""
+        return len(self._lines) >= MAX_BUFFERED
 
     def flush(self) -> None:
         """Write what is buffered. Raises ``OSError`` (a full disk) after dropping the lines: requests go on."""
-        if not self._entries:
+        if not self._lines:
             return
-        entries, self._entries = self._entries, []
-        data = b"".join([_line(entry) for entry in entries])
+        data = b"".join(self._lines)
+        self._lines = []
         if not self._current():
             # The other worker of this index, or an administrator, has set it aside.
             self._reopen()
@@ -96,8 +96,7 @@ _LINE = b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_secon
 
 
 def _line(entry: Entry) -> bytes:
-    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome = entry[:12]
-    tries, prompt, cached, completion = entry[12:]
+    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome, tries, tokens = entry
     whole = int(at)
     return _LINE % (
         _second(whole),
@@ -108,7 +107,7 @@ def _line(entry: Entry) -> bytes:
         b"%.6f" % first if first is not None else b"null",
         sent,
         tries,
-        _tokens(prompt, cached, completion),
+        _tokens(*tokens),
     )
 
 

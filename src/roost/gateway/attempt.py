@@ -23,7 +23,7 @@ from roost.gateway.request import CHAT, COMPLETIONS
 from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
 from roost.gateway.tokens import WINDOW, Tokens, events_before_end, tokens_at_start, tokens_in
 from roost.gateway.upstream import Connection
-from roost.gateway.usage import without_role
+from roost.gateway.usage import Told, without_role
 from roost.gateway.usage_chunk import WithoutUsageRaw
 from roost.policy.ejection import GOOD
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KEPT_PIECES = 4
 """So many of the last pieces of a stream are kept: its usage, the end of its events and of its framing, one more."""
 QUIET_S = 15.0
-"""Comments that an engine sends before its first output are kept back for this long, so that a retry stays possible."""
+"""Comments that an engine sends before its first output are kept back for this long, so that an error has a status."""
 MAX_JOINED = 16 * 1024
 """Bodies up to this many bytes are copied behind the head, so that one write sends both."""
 
@@ -253,9 +253,15 @@ class Attempt:
                 exchange.first = exchange.gateway.now()
 
     def _only_pings(self, data: bytes) -> bool:
-        if data[:1].isalnum() and _PINGS.fullmatch(data):
-            return self._exchange.gateway.now() - self.sent_at < QUIET_S
-        return False
+        # Comments are no output: a replica that is lost after them gave none, and the first token is yet to come.
+        if not data[:1].isalnum() or _PINGS.fullmatch(data) is None:
+            return False
+        exchange = self._exchange
+        if exchange.begun or exchange.gateway.now() - self.sent_at >= QUIET_S:
+            exchange.begun = True
+            exchange.write(self._pending + data)
+            self._pending = b""
+        return True
 
     def _shape(self, data: bytes) -> None:
         exchange = self._exchange
@@ -282,6 +288,8 @@ class Attempt:
             out = self._emitted.take(out)
         if out:
             if self._fresh:
+                if self.stream and self._only_pings(out):
+                    return
                 self._fresh = False
                 self._begin_output()
                 out = self._pending + out
@@ -325,8 +333,14 @@ class Attempt:
 
     # ---- what it took
 
-    def tokens(self) -> Tokens | None:
-        """What the answer has told of its tokens, at its end; None when it has not."""
+    def told(self) -> Told:
+        """What the answer has told of its tokens, at its end, or is about to tell who looks through it later."""
+        if self._latest is None and self._collected is None and not self._before and len(self._last) <= WINDOW:
+            return self._last
+        tokens = self._tokens()
+        return tokens if tokens is not None else self.generated()
+
+    def _tokens(self) -> Tokens | None:
         if self._collected is not None:
             return self._collected.tokens
         if self._latest is not None:

@@ -1,8 +1,9 @@
 """Numbers of the gateway workers in shared memory, and their Prometheus text.
 
 Each worker writes the int64 cells of its own file ``run/counters-<index>`` (``.1``, ``.2``, … while the one before it
-still finishes its requests); any worker reads all files and renders the sum. Counters go on over a worker's restart; gauges count only while their writer lives. It must never be slow to write:
-an update is one addition in a list, copied to the mapped file once a second.
+still finishes its requests); any worker reads all files and renders the sum. Counters go on over a worker's restart;
+gauges count only while their writer lives. It must never be slow to write: an update is one addition in a list, copied
+to the mapped file once a second.
 """
 
 from __future__ import annotations
@@ -70,9 +71,11 @@ class Counters:
     def _reset_gauges(self) -> None:
         self.cells[GAUGE:SECONDS] = [0] * len(GAUGES)
 
-    def request(self, kind: int, outcome: int, seconds: float) -> None:
-        """Count an answered request: ``outcome`` is the status' first digit, 6 for a client that hung up."""
+    def request(self, kind: int, outcome: int, seconds: float, sent: int) -> None:
+        """Count an answered request: ``outcome`` is the status' first digit, 6 for a client that hung up; ``sent`` are
+        the answer's bytes."""
         cells = self.cells
+        cells[SENT] += sent
         cells[REQUESTS + kind * 6 + outcome - 1] += 1
         if kind <= 3:
             cells[SECONDS + bisect_left(BOUNDS, seconds)] += 1

@@ -302,7 +302,11 @@ class Exchange:
         if self.begun:
             refusal = answer if isinstance(answer, Refusal) else _NO_STREAM
             self.write(chunk(error_frame(refusal)) + LAST_CHUNK)
-            self.finish(200, "broken_off")
+            if self.first is not None:
+                self.finish(200, "broken_off")
+            else:
+                # Nothing but comments has come before: this is why it was refused, as if with a status.
+                self.finish(200, refusal.code or "failed", refusal.status)
             return
         if isinstance(answer, Refusal):
             status, body, headers, outcome = answer.status, answer.body(), answer.headers(), answer.code or "failed"
@@ -314,49 +318,44 @@ class Exchange:
         self.write(response(status, body, request.id, headers=headers, close=close, http10=request.http10))
         self.finish(status, outcome)
 
-    def finish(self, status: int, outcome: str) -> None:
-        """The client has all that it gets."""
+    def finish(self, status: int, outcome: str, refused: int = 0) -> None:
+        """The client has all that it gets. ``refused`` is the status that an error frame stands for, if one does."""
         self.done = True
         book = self.book
-        if status < 500 and outcome != "broken_off":
+        if (refused or status) < 500 and outcome != "broken_off":
             book.completed += 1
         else:
             book.failed += 1
-        self._account(status, outcome)
+        self._account(status, outcome, refused)
         self.front.finished(self.request)
 
-    def _account(self, status: int, outcome: str) -> None:
+    def _account(self, status: int, outcome: str, refused: int = 0) -> None:
         gateway, request = self.gateway, self.request
-        now = gateway.now()
-        started = request.started
-        if request.key is not None and request.key.metered:
-            gateway.key_limits.ended(request.key, now - started)
-        self.book.last_at = wall = gateway.wall()
-        first = self.first - started if self.first is not None else None
-        prompt, cached, completion = gateway.usage.count(self, status, outcome, now - started, now)
         # The two refer to each other, and with them to the request's body: it would stay until a garbage collection.
-        self.tried = None
-        gateway.cells[counters.SENT] += self.sent
-        gateway.counters.request(request.kind, 6 if status == 499 else status // 100, now - started)
-        if first is not None and self.adapted.stream:
-            gateway.counters.first_byte(first)
-        gateway.log.add(
+        attempt, self.tried = self.tried, None
+        now = gateway.now()
+        key = request.key
+        if key is not None and key.metered:
+            gateway.key_limits.ended(key, now - request.started)
+        held = None
+        if self.deadline:
+            held = (attempt.sent_at if attempt is not None and attempt.sent_at else now) - request.started
+        gateway.usage.note(
             (
-                wall,
-                request.id,
-                request.method,
-                request.path,
+                now,
+                request,
                 status,
-                self.book.route.id,
-                self.where,
-                request.key.id if request.key is not None else None,
-                now - started,
-                first,
-                self.sent,
+                refused or status,
                 outcome,
+                self.book,
+                self.where,
+                self.first,
+                self.sent,
                 self.tries,
-                prompt,
-                cached,
-                completion,
+                self.wasted,
+                self.carried,
+                held,
+                self.adapted.stream,
+                attempt.told() if attempt is not None else 0,
             )
         )

@@ -86,7 +86,7 @@ class Gateway:
         self.books.shared = self.board.shared
         self.key_limits = KeyLimits(self.board, self.now)
         self.log = AccessLog(access_log_path(settings, index))
-        self.usage = Usage()
+        self.usage = Usage(self)
         self.demand = Demand()
         self.meters = Meters(settings.run_dir / f"endpoints-{index}")
         self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
@@ -136,8 +136,8 @@ class Gateway:
         for replica in list(self.books.replicas.values()):
             replica.pool.abort()
         self.control_pool.abort()
-        self._flush(self.log.close)
         self.publish()
+        self._flush(self.log.close)
         self.counters.close()
         self.meters.close()
         if self.reports is not None:
@@ -312,11 +312,9 @@ class Gateway:
     def account(self, request: Request, status: int, sent: int, outcome: str) -> None:
         """Count and log a request that was answered without a replica."""
         now, wall = self.now(), self.wall()
-        cells = self.cells
-        cells[counters.SENT] += sent
         if request.kind is RELAY:
-            cells[counters.RECEIVED] += request.received
-        self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started)
+            self.cells[counters.RECEIVED] += request.received
+        self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started, sent)
         key = request.key.id if request.key is not None else None
         seconds = now - request.started
         entry = (
@@ -333,9 +331,11 @@ class Gateway:
             sent,
             outcome,
             0,
-            *UNKNOWN,
+            UNKNOWN,
         )
         self.log.add(entry)
+        if self.log.full:
+            self.flush_log()
 
     # ---- once a second
 
@@ -371,7 +371,7 @@ class Gateway:
         self.publish()
         if self.reports is not None:
             self.reports.keep(self.wall())
-        self._flush(self.log.flush)
+        self.flush_log()
 
     def publish(self) -> None:
         """Show the numbers to the other workers, and put what was used into the next report."""
@@ -383,6 +383,10 @@ class Gateway:
                 self.reports.add(sums.items(), self.wall())
         self.counters.publish()
         self.meters.publish()
+
+    def flush_log(self) -> None:
+        """Write what is buffered of the access log; lines that cannot be written are lost."""
+        self._flush(self.log.flush)
 
     def _flush(self, write: Callable[[], None]) -> None:
         try:

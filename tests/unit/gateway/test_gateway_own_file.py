@@ -11,6 +11,7 @@ from roost.gateway import counters
 from roost.gateway.access_log import AccessLog, Entry
 from roost.gateway.counters import Counters, read_all
 from roost.gateway.own_file import claim
+from roost.gateway.usage import UNKNOWN
 
 
 def test_a_file_in_use_is_not_given_twice_and_a_free_one_again(folder: Path) -> None:
@@ -62,4 +63,4 @@ def test_a_log_that_the_other_worker_set_aside_is_followed(folder: Path) -> None
 
 
 def _entry(name: bytes) -> Entry:
-    return (0.0, name, b"GET", b"/healthz", 200, None, None, None, 0.0, None, 0, "completed", 0, None, None, None)
+    return (0.0, name, b"GET", b"/healthz", 200, None, None, None, 0.0, None, 0, "completed", 0, UNKNOWN)

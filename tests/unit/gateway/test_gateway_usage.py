@@ -14,7 +14,7 @@ from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, delta, post, s
 from roost.domain.key import digest_of
 from roost.domain.routing import RouteKey
 from roost.gateway import meters
-from roost.gateway.usage import OUTCOMES, Usage
+from roost.gateway.usage import OUTCOMES
 from roost.gateway.usage_reports import MOST_ROWS, SPOOL_S, Reports
 from roost.services.usage import UsageService
 from roost.store import registry
@@ -258,8 +258,10 @@ async def test_reports_before_and_after_a_commit_that_nobody_heard_of_count_once
     await store.close()
 
 
-def test_taking_begins_anew() -> None:
-    assert Usage().take() == {}
+async def test_taking_begins_anew(world: World) -> None:
+    await world.ask(post({"model": ENDPOINT}))
+    assert len(world.gateway.usage.take()) == 1
+    assert world.gateway.usage.take() == {}
 
 
 async def test_a_key_with_a_budget_pays_for_the_answer(world: World) -> None:
@@ -271,6 +273,7 @@ async def test_a_key_with_a_budget_pays_for_the_answer(world: World) -> None:
     world.version += 1
     world.gateway.apply(replace(table(world.version, world.replica(1)), keys=(key,)))
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 200
+    world.gateway.sweep()
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 429
 
 
