@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
@@ -21,6 +21,7 @@ from roost.gateway.pace import Pace
 from roost.gateway.request import LAST_INFERENCE, RELAY, Request, sane_id
 
 if TYPE_CHECKING:
+    from roost.gateway.answering import Answering
     from roost.gateway.deliveries import Delivery
     from roost.gateway.gateway import Gateway
 
@@ -42,28 +43,6 @@ _CROWDED = Refusal(503, "Too many connections are open.", "too_many_connections"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Answering(Protocol):
-    """Whatever is answering the connection's current request. ``sent`` counts the bytes of the answer so far."""
-
-    sent: int
-
-    def on_client_full(self) -> None:
-        """The client reads slowly."""
-        ...
-
-    def on_client_drained(self) -> None:
-        """The client has caught up."""
-        ...
-
-    def on_request_body(self) -> None:
-        """More of the request's body is there, or its end."""
-        ...
-
-    def abort(self) -> None:
-        """The client is gone."""
-        ...
-
-
 class _Stopped(Exception):
     """Ends parsing from inside a parser's callback."""
 
@@ -74,6 +53,7 @@ class Front(asyncio.Protocol):
     __slots__ = (
         "_advancing",
         "_awaits",
+        "_earlier",
         "_fed",
         "_gateway",
         "_head_seen",
@@ -81,6 +61,7 @@ class Front(asyncio.Protocol):
         "_in_head",
         "_known",
         "_learning",
+        "_line_at",
         "_linger_until",
         "_pace",
         "_parser",
@@ -89,6 +70,7 @@ class Front(asyncio.Protocol):
         "_refusal",
         "_repeated",
         "_request",
+        "_skip",
         "_wire",
         "active",
         "answered",
@@ -108,7 +90,10 @@ class Front(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._in_head = True
         self._head_seen = 0
-        self._fed = 0  # size of what the parser is reading
+        self._fed = b""  # what the parser is reading
+        self._earlier = b""  # what it read before of a head that is not complete
+        self._line_at = 0  # in these two: the last request line looked at, or where the first may begin
+        self._skip = -1  # length of the body behind that line's head; -1 when it was not looked at yet
         self._repeated = 0  # header lines whose name had been there before
         self._wire = 0  # bytes that the body in work has taken, if it is chunked
         self._awaits: Request | None = None  # its client sends the body once told to continue
@@ -212,7 +197,12 @@ class Front(asyncio.Protocol):
     def _feed(self, data: bytes) -> bytes:
         # Returns what has to be fed again.
         before, request, rest = self._in_head, self._request, b""
-        self._fed = len(data)
+        self._fed = data
+        if request is None:
+            self._line_at, self._skip = 0, -1
+        elif not before:
+            self._earlier = b""
+            self._line_at, self._skip = 0 if request.chunked else max(0, request.length - request.received), -1
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -222,20 +212,31 @@ class Front(asyncio.Protocol):
                 raise
         except httptools.HttpParserError:
             self._refuse_rest(head_rules.MALFORMED)
+        self._fed = b""
         now = self._request
         if now is None:
+            self._earlier = b""
             if request is None and self._queue and self._learning and not rest:
                 self._learning -= 1
                 self._known = learn(self._queue[-1], data)
-        elif before and self._in_head:
-            self._head_seen += len(data)
-            if self._head_seen > MAX_HEAD:
-                self._refuse_rest(head_rules.HEAD_TOO_LARGE)
+        elif self._in_head:
+            self._head_so_far(data, begun=now is request)
         elif now is request and now.chunked and not before:
             self._wire += len(data)
             if self._wire > MAX_HEAD + CHUNKING * now.received:
                 self._refuse_rest(head_rules.FRAMING)
         return rest
+
+    def _head_so_far(self, data: bytes, *, begun: bool) -> None:
+        data_so_far = self._earlier + data
+        if not begun:
+            self._earlier = data_so_far[self._next_line(data_so_far) :]
+            self._line_at, self._skip = 0, -1
+            return
+        self._earlier = data_so_far
+        self._head_seen += len(data)
+        if self._head_seen > MAX_HEAD:
+            self._refuse_rest(head_rules.HEAD_TOO_LARGE)
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
@@ -291,11 +292,16 @@ class Front(asyncio.Protocol):
         if not parser.should_keep_alive() or b"connection" in headers:
             version = parser.get_http_version()
             request.close = not parser.should_keep_alive()
-        refusal = head_rules.flaw(request, version, len(headers) + self._repeated) or self._oversize(request)
+        refusal = None
+        protocol_at = self._line_at + len(request.method) + len(request.target) + 1
+        if self._earlier or self._skip >= 0 or not self._fed.startswith(b" HTTP/", protocol_at):
+            refusal = self._speaks_another(request)
+        refusal = refusal or head_rules.flaw(request, version, len(headers) + self._repeated) or self._oversize(request)
         if refusal is not None:
             request.refusal = refusal
             self._stop(refusal)
         self._head_seen = self._repeated = self._wire = 0
+        self._skip = request.length
         if request.kind <= LAST_INFERENCE:
             request.refusal = self._admit(request)
         elif request.method not in head_rules.METHODS:
@@ -339,10 +345,23 @@ class Front(asyncio.Protocol):
         self._refuse_rest(refusal)
         raise _Stopped
 
+    def _speaks_another(self, request: Request) -> Refusal | None:
+        # The parser takes RTSP and ICE for HTTP, and does not tell which it was, nor where the line is.
+        data = self._earlier + self._fed
+        line = b"%b %b " % (request.method, request.target)
+        # It may come behind empty lines or a chunked body.
+        self._line_at = at = data.find(line, self._next_line(data))
+        return None if data.startswith(b"HTTP/", at + len(line)) else head_rules.VERSION
+
+    def _next_line(self, data: bytes) -> int:
+        # Behind the request that was looked at last, or behind its head if it is chunked.
+        at = self._line_at
+        return at if self._skip < 0 else data.find(b"\r\n\r\n", at) + 4 + self._skip
+
     def _oversize(self, request: Request) -> Refusal | None:
         if request.length > self._gateway.max_body_bytes:
             return self._gateway.too_large
-        long = self._head_seen + self._fed > MAX_HEAD and head_rules.too_large(request.headers)
+        long = self._head_seen + len(self._fed) > MAX_HEAD and head_rules.too_large(request.headers)
         return head_rules.HEAD_TOO_LARGE if long else None
 
     def _admit(self, request: Request) -> Refusal | None:

@@ -285,3 +285,10 @@ def test_the_pieces_in_which_it_comes_change_nothing(name: str, side: str, cuts:
 def test_byte_by_byte(name: str, side: str) -> None:
     data = of(CASES[name], side)
     assert outcome([data[at : at + 1] for at in range(len(data))]) == outcome([data])
+
+
+def test_many_requests_in_one_piece_are_no_long_head() -> None:
+    get = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    data = get * 3000
+    served, answers = outcome([data[:-5], data[-5:]])
+    assert (len(served), set(answers)) == (3000, {200})

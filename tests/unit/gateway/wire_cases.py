@@ -173,6 +173,28 @@ CASES: dict[str, Case] = {
     "HTTP/1.10": Case("a version is two digits", ONE.replace(b"HTTP/1.1", b"HTTP/1.10")),
     "HTTP/2.0": Case("not spoken", ONE.replace(b"HTTP/1.1", b"HTTP/2.0")),
     "http in lower case": Case("the name has a case (9112, 2.3)", ONE.replace(b"HTTP/1.1", b"http/1.1")),
+    "RTSP/1.1": Case("another protocol", ONE.replace(b"HTTP/1.1", b"RTSP/1.1")),
+    "RTSP/1.0": Case("another protocol", ONE.replace(b"HTTP/1.1", b"RTSP/1.0")),
+    "RTSP/2.0": Case("another protocol", ONE.replace(b"HTTP/1.1", b"RTSP/2.0")),
+    "RTSP behind empty lines": Case("another protocol", b"\r\n\r\n" + ONE.replace(b"HTTP/1.1", b"RTSP/1.1")),
+    "RTSP with a URL that looks like HTTP": Case(
+        "another protocol", plain(line=b"POST http://HTTP/1.1<path> RTSP/1.1")
+    ),
+    "RTSP behind a sound one": Case("another protocol", ONE + ONE.replace(b"HTTP/1.1", b"RTSP/1.1"), 400, 1),
+    "RTSP behind a chunked one": Case(
+        "another protocol", coded(CHUNKS) + ONE.replace(b"HTTP/1.1", b"RTSP/1.1"), 400, 1
+    ),
+    "RTSP and an offer": Case(
+        "another protocol",
+        plain(b"Upgrade: h2c\r\nConnection: Upgrade\r\n").replace(b"HTTP/1.1", b"RTSP/1.1"),
+    ),
+    "RTSP's own method": Case("another protocol", b"DESCRIBE <path> RTSP/1.0\r\n" + HOST + b"\r\n"),
+    "ICE/1.0": Case("another protocol", ONE.replace(b"HTTP/1.1", b"ICE/1.0")),
+    "ICE's own method": Case("another protocol", b"SOURCE <path> ICE/1.0\r\n" + HOST + b"\r\n"),
+    "RTSP behind two sound ones": Case("another protocol", ONE * 2 + ONE.replace(b"HTTP/1.1", b"RTSP/1.1"), 400, 2),
+    "names of other protocols in a header": Case(
+        "only the request line counts", ONE + plain(b"A: POST <path> RTSP/1.1\r\nB:POST <path> RTSP/1.1\r\n"), None, 2
+    ),
     "preface of HTTP/2": Case("not spoken", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "TLS": Case("not spoken here", b"\x16\x03\x01\x02\x00\x01\x00"),
     "method in lower case": Case("methods have a case", ONE.replace(b"POST", b"post")),
