@@ -68,7 +68,7 @@ Ended = tuple[
     bool,
     Told,
 ]
-"""A request that has ended: when (loop time), its status (499: the client hung up), the status that it would have had if
+"""A request that has ended: when (loop time), status (499: the client hung up), the status that it would have had if
 none had gone out before, the outcome, the endpoint, the replica that was tried last, the loop time of its first byte,
 bytes sent, tries, tokens that no client got, tokens of tries before the last, seconds for which it was held (None: it
 was not), whether it is a stream, and what was told of its tokens."""
