@@ -92,8 +92,8 @@ class WithoutUsageRaw:
             self._chunks is None
             and data.endswith(_BORDER)
             and len(data) <= MAX_HELD_CHUNK
-            and data.count(b"\r") == 2 * data.count(_BORDER)
-            and (_EMPTY not in data or _NO_CHOICES.search(data) is None)
+            and ((returns := data.count(b"\r")) == 2 or returns == 2 * data.count(_BORDER))
+            and (data.rfind(_EMPTY) < 0 or _NO_CHOICES.search(data) is None)
         ):
             return data
         return self._read(data)

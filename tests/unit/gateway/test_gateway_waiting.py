@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
-from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, delta, post, stream, until
+from tests.unit.gateway.fakes import (
+    ENDPOINT,
+    STREAM_HEAD,
+    Peer,
+    Seen,
+    World,
+    chunked,
+    delta,
+    post,
+    stream,
+    until,
+    whole,
+)
+
+from roost.gateway.usage_reports import Reports
 
 STREAM = {"model": ENDPOINT, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
@@ -90,3 +106,115 @@ async def test_a_replica_that_answers_with_an_error_after_comments_gives_an_erro
     answer = await client.answer()
     assert answer.status == 200
     assert "no such thing" in answer.events[-1]
+
+
+# ---- what is told of them
+
+
+@pytest.fixture
+def reports(world: World) -> Reports:
+    world.gateway.reports = made = Reports(world.folder, "g")
+    return made
+
+
+def told(world: World, reports: Reports) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last line of the access log, and the row of usage of each outcome."""
+    world.gateway.sweep()
+    report = reports.due()
+    assert report is not None
+    sums = {row["outcome"]: row for row in report["rows"]}
+    path = next(world.gateway.settings.logs_dir.glob("*.access.log"))
+    line: dict[str, Any] = json.loads(path.read_bytes().splitlines()[-1])
+    return line, sums
+
+
+async def test_the_first_token_is_the_first_output_and_not_a_comment(world: World, reports: Reports) -> None:
+    world.upstream.handler = streams
+    world.route(state="STARTING")
+    client = await held(world, STREAM)
+    later(world, 6.0)
+    later(world, 20.0)
+    world.route(world.replica())
+    assert b"[DONE]" in (await client.answer()).body
+    line, sums = told(world, reports)
+    assert (line["status"], line["outcome"], line["tries"]) == (200, "completed", 1)
+    assert line["first_byte_seconds"] > 20
+    assert sums["completed"]["first_tokens"] == 1
+    assert sums["completed"]["first_token_s"] > 20
+
+
+@pytest.mark.parametrize("world", [{"hold_stream_timeout_s": 20.0, "hold_timeout_s": 10.0}], indirect=True)
+async def test_a_refusal_after_comments_is_logged_and_counted_as_one(world: World, reports: Reports) -> None:
+    world.route(state="STARTING")
+    client = await held(world, STREAM)
+    later(world, 6.0)
+    later(world, 16.0)
+    await client.answer()
+    line, sums = told(world, reports)
+    assert (line["status"], line["outcome"], line["first_byte_seconds"], line["tries"]) == (200, "not_ready", None, 0)
+    assert list(sums) == ["failed"]
+    assert sums["failed"].keys().isdisjoint(("first_tokens", "estimated"))
+    assert world.gateway.books.endpoints[ENDPOINT].failed == 1
+
+
+async def test_a_callers_fault_after_comments_is_a_refusal(world: World, reports: Reports) -> None:
+    world.route(state="STARTING")
+    client = await held(world, STREAM)
+    later(world, 6.0)
+
+    async def refuses(seen: Seen, peer: Peer) -> None:
+        await peer.send(whole(b'{"error":{"message":"no","code":"bad_value"}}', "400 Bad Request"))
+
+    world.upstream.handler = refuses
+    world.route(world.replica())
+    await client.answer()
+    line, sums = told(world, reports)
+    assert (line["status"], line["outcome"], line["completion_tokens"]) == (200, "bad_value", None)
+    assert list(sums) == ["refused"]
+
+
+async def test_a_client_that_leaves_after_comments_has_hung_up(world: World, reports: Reports) -> None:
+    world.route(state="STARTING")
+    client = await held(world, STREAM)
+    later(world, 6.0)
+    client.hang_up()
+    await until(lambda: not world.gateway.fronts)
+    line, sums = told(world, reports)
+    assert (line["status"], line["outcome"], line["first_byte_seconds"]) == (499, "client_hung_up", None)
+    assert list(sums) == ["client_hung_up"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"User-Agent": "Together/1.5"}])
+async def test_an_engines_own_comments_are_no_output_however_long_they_go_on(
+    world: World, reports: Reports, headers: dict[str, str]
+) -> None:
+    go_on = asyncio.Event()
+
+    async def pings(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD + chunked(b": ping\n\n"))
+        await go_on.wait()
+        await peer.send(chunked(b": late\n\n"))
+        await peer.gone.wait()
+
+    world.upstream.handler = pings
+    other = await world.another(streams)
+    world.gateway.books.endpoints[ENDPOINT].turn = 1
+    world.route(world.replica(1), world.replica(2, other))
+    client = await world.connect()
+    await client.send(post(STREAM, headers=headers))
+    await world.upstream.wait_for(1)
+    now = world.gateway.now()
+    world.gateway.now = lambda: now + 20.0
+    go_on.set()
+    answer = await client.answer(head_only=True)
+    assert answer.status == 200
+    await client.reader.readuntil(b": late\n\n\r\n")
+    # The replica is lost before any output: another try goes on in the same stream.
+    world.gateway.now = lambda: now + 30.0
+    world.upstream.peers[0].reset()
+    async with asyncio.timeout(5):
+        await client.reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n")
+    line, sums = told(world, reports)
+    assert (line["outcome"], line["tries"]) == ("completed", 2)
+    assert line["first_byte_seconds"] > 29
+    assert sums["completed"]["first_tokens"] == 1
