@@ -18,25 +18,11 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_BUFFERED = 2000
 """Lines kept before they should be written without waiting for the next sweep."""
 
-Entry = tuple[
-    float,
-    bytes,
-    bytes,
-    bytes,
-    int,
-    str | None,
-    str | None,
-    str | None,
-    float,
-    float | None,
-    int,
-    str,
-    int,
-    tuple[int | None, int | None, int | None],
-]
-"""Time (epoch seconds), request id, method, path, status (499: the client hung up), endpoint, replica, key id, seconds,
-seconds to the first byte, bytes sent, outcome, tries on replicas, and the prompt, cached and completion tokens (None:
-unknown, or none)."""
+Place = tuple[bytes, bytes, int, str | None, str | None, str | None, str]
+"""Method, path, status (499: the client hung up), endpoint, replica, key id, outcome: what many lines share."""
+Entry = tuple[float, bytes, Place, float, float | None, int, int, tuple[int | None, int | None, int | None]]
+"""Time (epoch seconds), request id, place, seconds, seconds to the first byte, bytes sent, tries on replicas, and the
+prompt, cached and completion tokens (None: unknown, or none)."""
 
 
 class AccessLog:
@@ -93,43 +79,35 @@ class AccessLog:
 
 
 _LINE = b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,%b}\n'
+_TOKENS = b'"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d'
 
 
 def _line(entry: Entry) -> bytes:
-    at, request_id, method, path, status, endpoint, replica, key, seconds, first, sent, outcome, tries, tokens = entry
+    at, request_id, place, seconds, first, sent, tries, tokens = entry
     whole = int(at)
     return _LINE % (
         _second(whole),
         (at - whole) * 1000,
         request_id,
-        _fixed(method, path, status, endpoint, replica, key, outcome),
+        _fixed(place),
         seconds,
         b"%.6f" % first if first is not None else b"null",
         sent,
         tries,
-        _tokens(*tokens),
+        _TOKENS % tokens if tokens[0] is not None else _unknown(tokens[2]),
     )
 
 
-def _tokens(prompt: int | None, cached: int | None, completion: int | None) -> bytes:
-    if prompt is not None and cached is not None and completion is not None:
-        return b'"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d' % (prompt, cached, completion)
-    if completion is None:
-        return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":null'
-    return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":%d' % completion
+def _unknown(completion: int | None) -> bytes:
+    # Only the tokens that were generated may be known alone.
+    return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":%b' % (
+        b"null" if completion is None else b"%d" % completion
+    )
 
 
 @lru_cache(maxsize=4096)
-def _fixed(
-    method: bytes,
-    path: bytes,
-    status: int,
-    endpoint: str | None,
-    replica: str | None,
-    key: str | None,
-    outcome: str,
-) -> bytes:
-    # The part that many lines share.
+def _fixed(place: Place) -> bytes:
+    method, path, status, endpoint, replica, key, outcome = place
     return orjson.dumps(
         {
             "method": method.decode("latin-1"),

@@ -71,15 +71,15 @@ class Counters:
     def _reset_gauges(self) -> None:
         self.cells[GAUGE:SECONDS] = [0] * len(GAUGES)
 
-    def request(self, kind: int, outcome: int, seconds: float, sent: int) -> None:
-        """Count an answered request: ``outcome`` is the status' first digit, 6 for a client that hung up; ``sent`` are
-        the answer's bytes."""
+    def requests(self, kind: int, status: int, seconds: Sequence[float]) -> None:
+        """Count requests of one ``kind`` that ended with one ``status`` (499: the client hung up), and how long each
+        took."""
         cells = self.cells
-        cells[SENT] += sent
-        cells[REQUESTS + kind * 6 + outcome - 1] += 1
+        cells[REQUESTS + kind * 6 + (6 if status == 499 else status // 100) - 1] += len(seconds)
         if kind <= 3:
-            cells[SECONDS + bisect_left(BOUNDS, seconds)] += 1
-            cells[SECONDS + _HISTOGRAM - 1] += int(seconds * 1e6)
+            for each in seconds:
+                cells[SECONDS + bisect_left(BOUNDS, each)] += 1
+            cells[SECONDS + _HISTOGRAM - 1] += int(sum(seconds) * 1e6)
 
     def first_byte(self, seconds: float) -> None:
         """Count the time from a request to the first byte of its answer."""

@@ -38,6 +38,7 @@ from roost.gateway.request import RELAY, Kind, Request
 from roost.gateway.upstream import Address, Pool
 from roost.gateway.usage import UNKNOWN, Usage
 from roost.gateway.usage_reports import Reports
+from roost.policy.open_files import MOST_TOLD
 from roost.web.certificates import Certificate
 
 SWEEP_S = 1.0
@@ -75,6 +76,8 @@ class Gateway:
         self.pace = Limits(
             settings.client_head_timeout_s, settings.client_body_timeout_s, settings.client_read_timeout_s
         )
+        self.max_clients, self.max_told = settings.max_client_connections, MOST_TOLD
+        """Connections that are served, and those above that are told so; the worker lowers both where files are few."""
         self.marks = SANDBOX if settings.sandbox else b""
         """Header lines, each with its line end, that every response carries."""
         self.now = loop.time
@@ -311,29 +314,14 @@ class Gateway:
 
     def account(self, request: Request, status: int, sent: int, outcome: str) -> None:
         """Count and log a request that was answered without a replica."""
-        now, wall = self.now(), self.wall()
+        self.cells[counters.SENT] += sent
         if request.kind is RELAY:
             self.cells[counters.RECEIVED] += request.received
-        self.counters.request(request.kind, 6 if status == 499 else status // 100, now - request.started, sent)
+        seconds = self.now() - request.started
+        self.counters.requests(request.kind, status, (seconds,))
         key = request.key.id if request.key is not None else None
-        seconds = now - request.started
-        entry = (
-            wall,
-            request.id,
-            request.method,
-            request.path,
-            status,
-            None,
-            None,
-            key,
-            seconds,
-            None,
-            sent,
-            outcome,
-            0,
-            UNKNOWN,
-        )
-        self.log.add(entry)
+        place = (request.method, request.path, status, None, None, key, outcome)
+        self.log.add((self.wall(), request.id, place, seconds, None, sent, 0, UNKNOWN))
         if self.log.full:
             self.flush_log()
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost.gateway.request import CHAT, Request
+from roost.gateway import counters
+from roost.gateway.access_log import Place
+from roost.gateway.request import CHAT, Kind, Request
 from roost.gateway.tokens import Tokens, tokens_at_start, tokens_in
 
 if TYPE_CHECKING:
@@ -74,14 +76,28 @@ bytes sent, tries, tokens that no client got, tokens of tries before the last, s
 was not), whether it is a stream, and what was told of its tokens."""
 
 
+class _Alike:
+    """Requests that ended alike: their ``sums``, the ``place`` that their lines in the log name, what is the same for
+    all of them, and the ``seconds`` of those that are being counted."""
+
+    __slots__ = ("answered", "place", "seconds", "sums")
+
+    def __init__(self, sums: Sums, place: Place, *, answered: bool) -> None:
+        self.sums = sums
+        self.place = place
+        self.answered = answered
+        self.seconds: list[float] = []
+
+
 class Usage:
     """The sums of one worker since they were last taken."""
 
-    __slots__ = ("_gateway", "_noted", "_sums")
+    __slots__ = ("_alike", "_gateway", "_noted", "_sums")
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._noted: list[Ended] = []
+        self._alike: dict[tuple[Kind, Place, int], _Alike] = {}
         self._sums: dict[Key, Sums] = {}
 
     def note(self, ended: Ended) -> None:
@@ -94,45 +110,61 @@ class Usage:
         """The sums so far, which begin anew."""
         self.settle()
         sums, self._sums = self._sums, {}
+        self._alike.clear()
         return sums
 
     def settle(self) -> None:
         """Count and log what was noted: into the sums, the meters, the limits of keys, and the access log."""
         gateway, noted = self._gateway, self._noted
         self._noted = []
-        known, spent = self._sums, dict[str, int]()
+        known, log = self._alike, gateway.log.add
+        spent: dict[str, int] = {}
         ahead = gateway.wall() - gateway.now()
         for end in noted:
             at, request, status, meant, how, book, where, first, sent, tries, wasted, carried, held, stream, told = end
-            seconds, route, key = at - request.started, book.route, request.key
-            word = how if how in _ANSWERED else FAILED if meant >= 500 else REFUSED
+            key, endpoint_id = request.key, book.route.id
             key_id = key.id if key is not None else None
-            names = (route.id, route.owner, where, key_id, word)
-            sums = known.get(names)
-            if sums is None:
-                sums = known[names] = _EMPTY.copy()
-            sums[REQUESTS] += 1
-            sums[DURATION_S] += seconds
+            place = (request.method, request.path, status, endpoint_id, where, key_id, how)
+            alike = known.get((request.kind, place, meant)) or self._first_of(request, place, meant, book)
+            seconds = at - request.started
+            alike.seconds.append(seconds)
             if wasted:
-                sums[WASTED] += wasted
+                alike.sums[WASTED] += wasted
             if held is not None:
-                gateway.meters.held(route.id, held)
+                gateway.meters.held(endpoint_id, held)
             counted = UNKNOWN
-            if tries and word in _ANSWERED:
-                counted = _add_tokens(sums, told, carried)
+            if tries and alike.answered:
+                counted = _add_tokens(alike.sums, told, carried)
                 if first is not None and stream:
-                    self._add_stream(route.id, sums, counted[2], first - request.started, at - first)
-                if key is not None and key.metered:
-                    spent[key.id] = spent.get(key.id, 0) + (counted[0] or 0) + (counted[2] or 0)
-            gateway.counters.request(request.kind, 6 if status == 499 else status // 100, seconds, sent)
-            began = first - request.started if first is not None else None
+                    self._add_stream(endpoint_id, alike.sums, counted[2], first - request.started, at - first)
+                if key_id is not None and key is not None and key.metered:
+                    spent[key_id] = spent.get(key_id, 0) + (counted[0] or 0) + (counted[2] or 0)
             wall = book.last_at = at + ahead
-            place = (request.method, request.path, status, route.id, where, key_id)
-            gateway.log.add((wall, request.id, *place, seconds, began, sent, how, tries, counted))
+            began = first - request.started if first is not None else None
+            log((wall, request.id, alike.place, seconds, began, sent, tries, counted))
+        gateway.cells[counters.SENT] += sum([end[8] for end in noted])
+        self._count()
         for key_id, tokens in spent.items():
             gateway.key_limits.spent(key_id, tokens)
         if gateway.log.full:
             gateway.flush_log()
+
+    def _first_of(self, request: Request, place: Place, meant: int, book: EndpointBook) -> _Alike:
+        outcome, route = place[6], book.route
+        answered = outcome in _ANSWERED
+        word = outcome if answered else FAILED if meant >= 500 else REFUSED
+        sums = self._sums.setdefault((route.id, route.owner, place[4], place[5], word), _EMPTY.copy())
+        alike = self._alike[request.kind, place, meant] = _Alike(sums, place, answered=answered)
+        return alike
+
+    def _count(self) -> None:
+        count = self._gateway.counters.requests
+        for (kind, place, _), alike in self._alike.items():
+            if alike.seconds:
+                alike.sums[REQUESTS] += len(alike.seconds)
+                alike.sums[DURATION_S] += sum(alike.seconds)
+                count(kind, place[2], alike.seconds)
+                alike.seconds.clear()
 
     def _add_stream(self, endpoint_id: str, sums: Sums, completion: int | None, first_s: float, rest_s: float) -> None:
         sums[FIRST_TOKENS] += 1

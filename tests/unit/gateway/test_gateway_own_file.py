@@ -63,4 +63,4 @@ def test_a_log_that_the_other_worker_set_aside_is_followed(folder: Path) -> None
 
 
 def _entry(name: bytes) -> Entry:
-    return (0.0, name, b"GET", b"/healthz", 200, None, None, None, 0.0, None, 0, "completed", 0, UNKNOWN)
+    return 0.0, name, (b"GET", b"/healthz", 200, None, None, None, "completed"), 0.0, None, 0, 0, UNKNOWN
