@@ -29,6 +29,7 @@ _HOMES = {"Roost": "roost.client.sync", "AsyncRoost": "roost.client.asynchronous
         "ServerError",
         "Timeout",
         "UnexpectedAnswer",
+        "Untrusted",
         "WaitFailed",
         "WaitTimeout",
     ),

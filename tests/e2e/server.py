@@ -19,7 +19,7 @@ import psutil
 
 START_TIMEOUT_S = 60.0
 PAUSE = threading.Event()
-BANNER = re.compile(r"serving at (http://\S+)")
+BANNER = re.compile(r"serving at (https?://\S+)")
 
 
 def until(what: str, check: Callable[[], Any], timeout_s: float = 60.0) -> Any:

@@ -23,7 +23,7 @@ import psutil
 from sqlalchemy.exc import DBAPIError
 
 from roost.client.credentials import read
-from roost.client.errors import ApiError, ClientError, NotConfigured
+from roost.client.errors import ApiError, ClientError, NotConfigured, Untrusted
 from roost.client.sync import Roost
 from roost.config import Settings, known_home, load, replace
 from roost.domain.errors import InvalidSettings, RoostError
@@ -63,6 +63,7 @@ def examine(home: Path | None, *, online: bool) -> facts.Facts:
         port=settings.port,
         port_problem=None if server is not None else _port_problem(settings),
         workers=settings.gateway_workers,
+        connections=settings.max_client_connections,
         engines=tuple(_engine(name) for name in names()),
         database=asyncio.run(_database(settings)),
         server=server,
@@ -89,7 +90,7 @@ def _settings(place: Path) -> tuple[Settings, str | None]:
 
 
 def _system(ahead: float | None) -> facts.System:
-    limits = [None if n == resource.RLIM_INFINITY else n for n in resource.getrlimit(resource.RLIMIT_NOFILE)]
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     gpus, note = _gpus()
     return facts.System(
         python=(sys.version_info.major, sys.version_info.minor, sys.version_info.micro),
@@ -101,7 +102,7 @@ def _system(ahead: float | None) -> facts.System:
         core_quota=machine.cpu_quota(Path("/")),
         memory=psutil.virtual_memory().total,
         memory_limit=machine.memory_limit(Path("/")),
-        open_files=(limits[0], limits[1]),
+        open_files=None if files == resource.RLIM_INFINITY else files,
         now=datetime.now(UTC),
         gpus=gpus,
         gpu_note=note,
@@ -264,6 +265,7 @@ def _credentials(settings: Settings, *, running: bool) -> facts.Credentials:
         return facts.Credentials(str(path), exists=False)
     private = not path.stat().st_mode & 0o077
     accepted: bool | None = None
+    untrusted = None
     if running:
         try:
             with Roost(held.base_url, held.api_key, timeout=ANSWER_S, max_retries=0) as client:
@@ -271,10 +273,12 @@ def _credentials(settings: Settings, *, running: bool) -> facts.Credentials:
             accepted = True
         except ApiError as error:
             accepted = False if error.status == 401 else None
+        except (Untrusted, NotConfigured):
+            untrusted = held.base_url
         except ClientError:
             # That nobody answers is told by the check of the server.
             accepted = None
-    return facts.Credentials(str(path), exists=True, private=private, accepted=accepted)
+    return facts.Credentials(str(path), exists=True, private=private, accepted=accepted, untrusted=untrusted)
 
 
 def _weights(settings: Settings) -> facts.Weights | None:

@@ -48,6 +48,10 @@ class Timeout(ConnectionFailed):
     """The server was reached and did not answer within the client's ``timeout``."""
 
 
+class Untrusted(ConnectionFailed):
+    """The server's certificate is not one that this client trusts for the name in the base URL."""
+
+
 class UnexpectedAnswer(ClientError):
     """A success that is not what this API answers: another server, or a proxy between."""
 

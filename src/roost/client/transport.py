@@ -11,7 +11,7 @@ import httpx
 
 from roost._version import __version__
 from roost.client.credentials import Credentials, of_sandbox
-from roost.client.errors import ConnectionFailed, NotConfigured, Timeout
+from roost.client.errors import ConnectionFailed, NotConfigured, Timeout, Untrusted
 from roost.client.requests import Request
 from roost.config import ca_file
 
@@ -76,7 +76,7 @@ def connection_failed(error: httpx.TransportError, credentials: Credentials) -> 
     if isinstance(error, NEVER_SENT):
         cause = str(error) or "no answer to the connection attempt"
         if "CERTIFICATE_VERIFY_FAILED" in cause:
-            return ConnectionFailed(
+            return Untrusted(
                 f"The certificate of {base_url} is not trusted ({cause}). Set SSL_CERT_FILE to the file of its "
                 "authority, and use a base URL with the name that the certificate is for."
             )

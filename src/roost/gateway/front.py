@@ -33,8 +33,6 @@ LINGER_S = 2.0
 """After an early refusal the client may finish sending for this long, so that it sees the answer."""
 CHUNKING = 8
 """Bytes on the wire that each byte of a chunked body may take (6 in chunks of one byte), beyond ``MAX_HEAD``."""
-MAX_CROWD = 1000
-"""Connections that are told that there are too many; still more are dropped."""
 MAX_LEARNT = 8
 """Heads that one connection gets to know between two sweeps: some clients never send the same twice."""
 
@@ -119,12 +117,12 @@ class Front(asyncio.Protocol):
         gateway = self._gateway
         self.seen_at = now = gateway.now()
         self._pace = Pace(now)
-        crowd = len(gateway.fronts) - gateway.settings.max_client_connections
+        crowd = len(gateway.fronts) - gateway.max_clients
         gateway.fronts.add(self)
         if gateway.leaving:
             self.hand_over()
         gateway.cells[counters.CONNECTIONS] += 1
-        if crowd >= MAX_CROWD:
+        if crowd >= gateway.max_told:
             self.transport.abort()
         elif crowd >= 0:
             self._end_with(_CROWDED)

@@ -44,6 +44,8 @@ from roost.web.certificates import Certificate
 SWEEP_S = 1.0
 MAX_KNOWN_HEADERS = 10_000
 """Authorization headers whose key is remembered."""
+MAX_FOUND = 10_000
+"""Keys and models whose endpoint is remembered until the next table."""
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +115,7 @@ class Gateway:
             413, f"The request body exceeds {settings.max_body_bytes} bytes.", "payload_too_large", should_retry=False
         )
         self._known: dict[bytes | None, RouteKey] = {}
+        self._found: dict[tuple[str, str], EndpointBook] = {}
         self._ids = itertools.count()
         self._id_prefix = b"req-%d%x-" % (index, int(wall() * 1000))
         self._timer: asyncio.TimerHandle | None = None
@@ -180,6 +183,7 @@ class Gateway:
         gone = self.books.apply(table)
         self.shutting_down = table.shutting_down
         self._known.clear()
+        self._found.clear()
         self.key_limits.apply(table.keys)
         for book in [*gone, *self.books.endpoints.values()]:
             dispatch.serve(self, book)
@@ -279,6 +283,9 @@ class Gateway:
     def _resolve(self, model: object, key: RouteKey) -> EndpointBook | Refusal:
         if not isinstance(model, str) or not model:
             return admission.NO_MODEL
+        book = self._found.get((key.id, model))
+        if book is not None:
+            return book
         book = self.books.by_model.get(model)
         if book is None or not admission.may_use(key, book.route):
             book = self.books.by_model.get(model.rpartition(":")[0])
@@ -286,6 +293,8 @@ class Gateway:
             return admission.unknown_adapter(model) if adapter else admission.unknown_model(model)
         if not book.route.accepting:
             return admission.not_accepting(book.route)
+        if len(self._found) < MAX_FOUND:
+            self._found[key.id, model] = book
         return book
 
     def serve(self, front: Front, request: Request) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from roost.policy import open_files
+
 OLDEST_PYTHON = (3, 11)
 RELEASED = 2026
 """The year of this release: no clock that goes right shows an earlier one."""
@@ -17,10 +19,6 @@ GIB = 1024**3
 LOW_DISK = 5 * GIB
 FULL_DISK = GIB // 2
 LOW_MEMORY = 2 * GIB
-STREAMS = 1000
-"""Streams that a gateway is expected to carry; each holds two connections."""
-SPARE_FILES = 96
-"""Files that a gateway has open besides."""
 MOST_SKEW_S = 60.0
 
 
@@ -45,8 +43,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class System:
     """The machine. Memory in bytes, limits those of the cgroups (None: none); ``cores`` are those that this process
-    may use, ``core_quota`` the share of them that the cgroups allow; ``open_files`` the soft and hard limit (None:
-    none). ``clock_ahead_s`` is how far the clock is ahead of the package index's (less than 0: behind; None: not
+    may use, ``core_quota`` the share of them that the cgroups allow; ``open_files`` the hard limit (None: none). ``clock_ahead_s`` is how far the clock is ahead of the package index's (less than 0: behind; None: not
     compared)."""
 
     python: tuple[int, int, int]
@@ -58,7 +55,7 @@ class System:
     core_quota: float | None
     memory: int
     memory_limit: int | None
-    open_files: tuple[int | None, int | None]
+    open_files: int | None
     now: datetime
     gpus: tuple[str, ...] = ()
     gpu_note: str | None = None
@@ -111,13 +108,15 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The credentials file. ``accepted``: what the server says to its key, None where no server was asked."""
+    """The credentials file. ``accepted``: what the server says to its key, None where no server was asked;
+    ``untrusted``: the server's URL where clients here do not trust its certificate."""
 
     path: str
     exists: bool
     private: bool = True
     problem: str | None = None
     accepted: bool | None = None
+    untrusted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,8 @@ class Index:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that is known. ``settings`` is what is wrong with the settings; ``port`` what keeps the port from being
-    opened, None when it is free or this home's server has it; ``left`` how many replicas of an earlier server run."""
+    opened, None when it is free or this home's server has it; ``connections`` how many clients a gateway worker is to
+    carry; ``left`` how many replicas of an earlier server run."""
 
     system: System
     home: Home
@@ -151,6 +151,7 @@ class Facts:
     port: int
     port_problem: str | None
     workers: int
+    connections: int
     engines: tuple[Engine, ...]
     database: Database | None
     server: Server | None
@@ -166,7 +167,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         *_system(facts.system),
         *_home(facts.home),
         _settings(facts),
-        _files(facts.system.open_files),
+        _files(facts.system.open_files, facts.connections),
         *(_engine(engine) for engine in facts.engines),
         _gpus(facts.system),
         _port(facts),
@@ -280,14 +281,14 @@ def _settings(facts: Facts) -> Finding:
     return _ok("settings", f"{facts.host}:{facts.port}, {facts.workers} gateway worker{'s'[: facts.workers != 1]}")
 
 
-def _files(limits: tuple[int | None, int | None]) -> Finding:
-    soft, hard = limits
-    needed = 2 * STREAMS + SPARE_FILES
-    if soft is None or soft >= needed:
-        return _ok("open files", "no limit" if soft is None else f"{soft} per process")
-    most = max(0, (soft - SPARE_FILES) // 2)
-    fix = f"ulimit -n {needed}" if hard is None or hard >= needed else f"Raise the hard limit ({hard}) to {needed}."
-    return _warning("open files", f"{soft} per process: a gateway carries about {most} streams.", fix)
+def _files(hard: int | None, wanted: int) -> Finding:
+    # Workers raise the soft limit by themselves.
+    clients, _ = open_files.carried(hard, wanted)
+    if clients >= wanted:
+        return _ok("open files", "no limit" if hard is None else f"{hard} per process")
+    message = f"{hard} per process: a gateway worker carries {clients} client connections, not {wanted}."
+    fix = f"Raise the hard limit to {open_files.needed(wanted)}, or lower max_client_connections."
+    return _warning("open files", message, fix)
 
 
 def _engine(engine: Engine) -> Finding:
@@ -358,6 +359,10 @@ def _credentials(credentials: Credentials, *, running: bool) -> Finding:
         return _warning(check, message, f"chmod 600 {credentials.path}")
     if credentials.accepted is False:
         return _failure(check, f"The server does not accept the key in {credentials.path}.", new)
+    if credentials.untrusted is not None:
+        message = f"Clients on this machine do not trust the certificate of {credentials.untrusted}."
+        fix = "Set SSL_CERT_FILE to the file of its authority, and ROOST_BASE_URL to a URL with the certificate's name."
+        return _warning(check, message, fix)
     return _ok(check, credentials.path + (", key accepted" if credentials.accepted else ""))
 
 

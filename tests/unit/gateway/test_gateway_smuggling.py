@@ -199,6 +199,7 @@ class Office:
     """What the front needs of a gateway; each request is answered once it is complete, and kept."""
 
     settings = Settings(Path("/"))
+    max_clients = max_told = 10
     pace = Limits(30, 60, 60)
     leaving = draining = False
     max_body_bytes = 1 << 20
