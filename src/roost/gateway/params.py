@@ -196,12 +196,14 @@ def refusal(body: Mapping[str, Any], kind: Kind, endpoint: RouteEndpoint) -> Ref
     served = _SERVED.get(endpoint.type, CHAT)
     if served is not kind and (served is not CHAT or kind is not COMPLETIONS):
         return _other_operation(kind, served)
-    excess = limits.excess(body, kind, endpoint.context_length)
-    if excess is not None:
-        return excess
+    if kind is not CHAT:
+        excess = limits.excess(body, kind, endpoint.context_length)
+        if excess is not None:
+            return excess
     checks = _CHECKS[kind]
     for name, value in body.items():
-        if name in checks and value is not None and not checks[name](value):
+        holds = checks.get(name)
+        if holds is not None and value is not None and not holds(value):
             return Refusal(400, f"{name} must be {RULES[kind][name].takes}.", "bad_value", param=name)
     if "tool_choice" in body and kind is CHAT and body["tool_choice"] is not None:
         unknown = _tool_choice(body)

@@ -48,6 +48,9 @@ MAX_ANNOUNCED_S = 3600.0
 """A client's announced timeout counts up to this many seconds."""
 
 
+_new = object.__new__
+
+
 class Request:
     """One request. ``headers`` holds names in lower case; ``body`` the pieces that have arrived; ``complete`` that all
     have. ``key`` is set once the caller is known. ``classic`` tells that the client is one of the classic SDKs, which
@@ -85,6 +88,25 @@ class Request:
         self.body = [] if body is None else body
         self.key: RouteKey | None = None
         self.refusal: Refusal | None = None
+
+    def again(self, started: float, body: bytes, length: int) -> Request:
+        """A complete request with the head of this one but for its length, and without an id and a key."""
+        # Each slot is set once, without the defaults of a new one: this is done for nearly every request.
+        fresh: Request = _new(Request)
+        fresh.started = started
+        fresh.method = self.method
+        fresh.target = self.target
+        fresh.path = self.path
+        fresh.id = b""
+        fresh.kind = self.kind
+        fresh.http10 = fresh.close = fresh.chunked = False
+        fresh.complete = True
+        fresh.classic = self.classic
+        fresh.length = fresh.received = length
+        fresh.headers = self.headers
+        fresh.body = [body]
+        fresh.key = fresh.refusal = None
+        return fresh
 
     def classify(self) -> None:
         """Set ``path`` and ``kind`` from ``target``, which becomes origin-form, and ``classic``. The host of a URL
