@@ -24,7 +24,7 @@ from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_o
 from roost.gateway.tokens import WINDOW, Tokens, events_before_end, tokens_at_start, tokens_in
 from roost.gateway.upstream import Connection
 from roost.gateway.usage import Told, without_role
-from roost.gateway.usage_chunk import WithoutUsageRaw
+from roost.gateway.usage_chunk import RawWithout, WithoutProgress, WithoutUsage
 from roost.policy.ejection import GOOD
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Attempt:
         "_pending",
         "_reframed",
         "_task",
-        "_without_usage",
+        "_without",
         "connection",
         "replica",
         "sent_at",
@@ -82,7 +82,7 @@ class Attempt:
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._collected: Collected | None = None
-        self._without_usage: WithoutUsageRaw | None = None
+        self._without: RawWithout | None = None
 
     # ---- the way there
 
@@ -164,9 +164,9 @@ class Attempt:
             self._latest = deque(maxlen=KEPT_PIECES)
             self._keep = self._latest.append
         joined = exchange.joined
-        asks = stream and adapted.asks_usage
+        asks = stream and (adapted.asks_usage or (adapted.asks_progress and joined is None))
         if asks and not shaped and joined is None and head.chunked and not request.http10:
-            self._without_usage = WithoutUsageRaw()
+            self._without = RawWithout(WithoutUsage() if adapted.asks_usage else WithoutProgress())
             asks = False
         splice = splice_of(adapted, joined) if stream and (shaped or asks or joined is not None) else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
@@ -215,8 +215,8 @@ class Attempt:
             data = self._emitted.take(data)
             if not data:
                 return
-        if self._without_usage is not None:
-            data = self._rid_of_usage(data)
+        if self._without is not None:
+            data = self._rid_of_events(data)
             if not data:
                 return
         if self._fresh:
@@ -236,9 +236,9 @@ class Attempt:
         exchange.sent += len(data)
         exchange.front.transport.write(data)
 
-    def _rid_of_usage(self, data: bytes) -> bytes:
+    def _rid_of_events(self, data: bytes) -> bytes:
         try:
-            return self._without_usage.feed(data)  # type: ignore[union-attr]
+            return self._without.feed(data)  # type: ignore[union-attr]
         except BrokenResponse as error:
             if self.connection is not None:
                 self.connection.abort()
@@ -308,8 +308,8 @@ class Attempt:
             exchange.answered(answer)
             return
         held = self._emitted.rest() if self._emitted is not None else b""
-        if self._without_usage is not None:
-            held = (self._rid_of_usage(held) if held else b"") + self._without_usage.end()
+        if self._without is not None:
+            held = (self._rid_of_events(held) if held else b"") + self._without.end()
         rest = self._pending + held + (self._reframed.end() if self._reframed is not None else b"")
         if rest:
             exchange.write(rest)
@@ -344,8 +344,8 @@ class Attempt:
         if self._collected is not None:
             return self._collected.tokens
         if self._latest is not None:
-            if self._without_usage is not None and self._without_usage.tokens is not None:
-                return self._without_usage.tokens
+            if self._without is not None and self._without.tokens is not None:
+                return self._without.tokens
             told = self._reframed.tokens() if self._reframed is not None else None
             return told or tokens_in(b"".join(self._latest))
         if self._before:

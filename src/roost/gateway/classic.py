@@ -14,7 +14,7 @@ from roost.gateway.answers import Refusal
 from roost.gateway.limits import prompts_in
 from roost.gateway.request import CHAT, COMPLETIONS, Kind
 from roost.gateway.shape import Logprobs, Shape
-from roost.gateway.usage_chunk import with_usage_asked
+from roost.gateway.usage_chunk import PROGRESS, with_usage_asked
 from roost.gateway.vectors import Ranked, Shortened
 
 _SHAPED = frozenset(("logprobs", "n", "prompt", "echo", "tool_choice"))
@@ -26,10 +26,11 @@ class Adapted:
     that a stream is asked for where the client wants one answer; ``wants_usage_chunk`` that it asked for the extra
     usage chunk; ``classic`` that it is one of the classic SDKs. ``shape`` (of chat and completions) and ``vectors``
     (of the other operations) are what the answer needs; None: nothing. ``asks_usage``: the engine is asked for a usage
-    chunk that the client does not want."""
+    chunk that the client does not want; ``asks_progress``: likewise for its progress, if the prompt is long."""
 
     __slots__ = (
         "aggregate",
+        "asks_progress",
         "asks_usage",
         "body",
         "changed",
@@ -43,7 +44,7 @@ class Adapted:
     def __init__(self, body: dict[str, Any], *, classic: bool) -> None:
         self.body = body
         self.classic = classic
-        self.changed = self.aggregate = self.asks_usage = False
+        self.changed = self.aggregate = self.asks_usage = self.asks_progress = False
         self.shape: Shape | None = None
         self.vectors: Shortened | Ranked | None = None
         self.stream = body.get("stream") is True
@@ -80,6 +81,8 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
         adapted.asks_usage = True
         if "stream_options" in body:
             _change(adapted, stream_options=with_usage_asked(body["stream_options"]))
+    if llama and (adapted.stream or adapted.aggregate) and adapted.shape is None and PROGRESS not in body:
+        adapted.asks_progress = True
     return adapted
 
 

@@ -20,7 +20,7 @@ from roost.gateway.emitted import Emitted
 from roost.gateway.hold_queue import MOST_COST
 from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import Request
-from roost.gateway.usage_chunk import asking
+from roost.gateway.usage_chunk import LONG_PROMPT, asking, asking_for_progress
 from roost.policy.ejection import erred, failed
 from roost.policy.prefix import Prompt
 
@@ -111,7 +111,13 @@ class Exchange:
         if isinstance(payload, Refusal):
             self.refuse(payload)
             return
-        self.payload = payload if not self.adapted.asks_usage else asking(payload, self.adapted.body)
+        if self.adapted.asks_usage:
+            payload = asking(payload, self.adapted.body)
+        elif self.adapted.asks_progress:
+            self.adapted.asks_progress = len(payload) >= LONG_PROMPT
+            if self.adapted.asks_progress:
+                payload = asking_for_progress(payload)
+        self.payload = payload
         replica = None if book.held.size else dispatch.pick(self)
         if replica is not None:
             self.send_to(replica)
@@ -131,6 +137,9 @@ class Exchange:
 
     def send_to(self, replica: ReplicaBook) -> None:
         """Try it on the replica that was picked."""
+        key = self.request.key
+        if key is not None and key.metered:
+            self.mark += self.gateway.key_limits.lines(key, self.gateway.now())
         self._attempt_on(replica).begin()
 
     def _attempt_on(self, replica: ReplicaBook) -> Attempt:
@@ -282,14 +291,17 @@ class Exchange:
         if self.done:
             return
         self.done = True
-        if self.attempt is not None:
-            self.attempt.abort()
-        else:
-            dispatch.give_up(self)
         self.gateway.cells[counters.ABORTS] += 1
-        self._leave()
+        try:
+            if self.attempt is not None:
+                self.attempt.abort()
+            else:
+                dispatch.give_up(self)
+        finally:
+            # Whatever fails: what it held must not be held for ever.
+            self._leave()
+            self._account(499, "client_hung_up")
         self._serve_next()
-        self._account(499, "client_hung_up")
 
     # ---- the end
 
@@ -319,7 +331,10 @@ class Exchange:
         self.finish(status, outcome)
 
     def finish(self, status: int, outcome: str, refused: int = 0) -> None:
-        """The client has all that it gets. ``refused`` is the status that an error frame stands for, if one does."""
+        """The client has all that it gets. ``refused`` is the status that an error frame stands for, if one does.
+        Once it is over, nothing happens."""
+        if self.done:
+            return
         self.done = True
         book = self.book
         if (refused or status) < 500 and outcome != "broken_off":

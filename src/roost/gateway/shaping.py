@@ -18,7 +18,7 @@ from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.shape import shape_answer
 from roost.gateway.sse import DONE, ClassicStream, EventTooLong, Splitter, data_of, whole_events
 from roost.gateway.tokens import Tokens, tokens_of
-from roost.gateway.usage_chunk import WithoutUsage
+from roost.gateway.usage_chunk import WithoutProgress, WithoutUsage
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Largest answer that is collected."""
@@ -84,7 +84,9 @@ class Spliced:
 
     __slots__ = ("_then", "decoded")
 
-    def __init__(self, decoded: DecodedStream | Joined | Repeated, then: ClassicStream | WithoutUsage) -> None:
+    def __init__(
+        self, decoded: DecodedStream | Joined | Repeated | WithoutProgress, then: ClassicStream | WithoutUsage
+    ) -> None:
         self.decoded = decoded
         self._then = then
 
@@ -108,7 +110,11 @@ def splice_of(adapted: Adapted, joined: Joined | Repeated | None = None) -> Spli
         then = ClassicStream(adapted.wants_usage_chunk)
     elif adapted.asks_usage:
         then = WithoutUsage()
-    decoded = DecodedStream(adapted.shape) if adapted.shape is not None else joined
+    decoded: DecodedStream | Joined | Repeated | WithoutProgress | None = joined
+    if adapted.shape is not None:
+        decoded = DecodedStream(adapted.shape)
+    elif joined is None and adapted.asks_progress:
+        decoded = WithoutProgress()
     if decoded is None or then is None:
         return decoded or then
     return Spliced(decoded, then)
@@ -168,6 +174,8 @@ class Collected:
         if data == DONE:
             self._done = True
             return
+        if WithoutProgress.may_tell(data):
+            return  # of a prompt: no part of an answer is with it
         self.events += 1
         aggregator.add(engine_json.loads(data))
 

@@ -33,7 +33,7 @@ from roost.gateway.classic import Adapted, adapt
 from roost.gateway.http1 import RawChunks, Unchunked
 from roost.gateway.request import CHAT as CHAT_KIND
 from roost.gateway.request import Kind
-from roost.gateway.usage_chunk import WithoutUsage, WithoutUsageRaw, asking
+from roost.gateway.usage_chunk import RawWithout, WithoutUsage, asking
 
 ROUTE = RouteEndpoint("e", "n", "o", "STARTED", True, "echo", usage_on_request=True)
 KEPT = [
@@ -123,7 +123,7 @@ def test_any_split_of_a_stream_gives_exactly_the_stream_without_the_usage_chunk(
     tail = ["data: [DONE]"] if done else []
     payload = whole_stream([*KEPT, *([USAGE_CHUNK] if told else []), *tail], ends)
     body = b"".join(chunked(part) for part in pieces_of(payload, http)) + LAST
-    framing, without, got = RawChunks(), WithoutUsageRaw(), Unchunked()
+    framing, without, got = RawChunks(), RawWithout(WithoutUsage()), Unchunked()
     sent = b""
     for piece in pieces_of(body, wire):
         part = without.feed(passed) if (passed := framing.feed(piece)) else b""
@@ -152,14 +152,14 @@ def test_so_does_any_split_of_the_events_alone(cuts: list[int], ends: bytes) -> 
 def test_a_long_chunk_comes_through_whole() -> None:
     events = [delta("x" * 200_000), delta("\n\n\r\n" * 40_000), USAGE_CHUNK, "data: [DONE]"]
     body = chunked(whole_stream(events)) + LAST
-    framing, without, got = RawChunks(), WithoutUsageRaw(), Unchunked()
+    framing, without, got = RawChunks(), RawWithout(WithoutUsage()), Unchunked()
     sent = [got.feed(without.feed(framing.feed(body[at : at + 65536]))) for at in range(0, len(body), 65536)]
     assert b"".join(sent) == whole_stream([*events[:2], events[3]])
     assert got.done
 
 
 def test_pieces_of_whole_events_pass_as_they_are() -> None:
-    without = WithoutUsageRaw()
+    without = RawWithout(WithoutUsage())
     for piece in [chunked(event(part)) for part in CHAT[:-2]]:
         assert without.feed(piece) is piece
     both = chunked(event(CHAT[1])) + chunked(event(CHAT[2]))
