@@ -78,11 +78,12 @@ class Observer:
         rows = await self._store.replicas(endpoint_id)
         replicas = [await self._replica(row, model, managed=managed) for row in rows]
         nodes = tuple(await self._runtime.capacity())
+        self._publisher.hardware = offered = configurations(nodes, self._prices)
         return Facts(
             endpoint=endpoint,
             replicas=tuple(replicas),
             fetch=self._fetch(endpoint, model, lack),
-            hardware=configurations(nodes, self._prices).get(endpoint.spec.hardware),
+            hardware=offered.get(endpoint.spec.hardware),
             nodes=nodes,
             managed=managed,
             jitter=self._jitter(),

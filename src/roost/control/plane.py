@@ -32,6 +32,7 @@ from roost.domain.log import ReplicaLog
 from roost.domain.replica import Replica, ReplicaState
 from roost.models.base import Cache
 from roost.policy.facts import Plan, PlanSettings
+from roost.policy.placement import configurations
 from roost.runtimes.base import Runtime
 from roost.store.base import Store
 
@@ -87,6 +88,7 @@ class ControlPlane:
         self._runtime = runtime
         self._cache = cache
         self._uuids = uuids
+        self._prices = settings.hardware
         self.on_pass = on_pass
         self._queue = WorkQueue()
         self._publish = asyncio.Event()
@@ -99,7 +101,7 @@ class ControlPlane:
         self._draining: dict[str, str] = {}
         self._short: set[str] = set()
         self.fault: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.publisher = RoutePublisher(store, catalog.get)
+        self.publisher = RoutePublisher(store, catalog.get, cache.status)
         self.gateways = GatewayRegistry(now, settle=gateway_settle, expected=gateway_pids)
         self.gateways.news = self._gateway_news
         self._prober = prober or HttpProber(self.replica_news, now=now)
@@ -136,6 +138,7 @@ class ControlPlane:
     async def start(self) -> None:
         """Publish the first routing table and begin all loops. The store and the runtime have been started."""
         installation = await self._store.installation(str(self._uuids()))
+        self.publisher.hardware = configurations(await self.capacity(), self._prices)
         await self.publisher.start(installation, await self._store.next_term())
         await self._resync_once()
         loops = (self._work, self._republish, self._runtime_hints, self._cache_hints, self._resync)

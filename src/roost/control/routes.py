@@ -4,29 +4,36 @@ for the next version. Called by the plane (changes), the internal API (watch) an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from roost.control.engine_boundary import ask
 from roost.domain.errors import LaunchRefused
-from roost.domain.model import Model
+from roost.domain.hardware import Hardware
+from roost.domain.model import Fetch, Model
 from roost.domain.routing import RoutingTable
-from roost.engines.base import Engine
+from roost.engines.base import Capabilities, Engine
 from roost.engines.registry import names
 from roost.policy.routing import EngineTraits, route_endpoints, route_keys
+from roost.policy.sizing import Demand, cached_tokens, footprint_of
 from roost.store.base import Store
 
 
 class RoutePublisher:
     """The current table and its versions.
 
-    ``model_of`` resolves a model id to its catalog entry (None: unknown). ``refresh`` is called by one task at a time;
-    ``shut_down`` may be called beside it.
+    ``model_of`` resolves a model id to its catalog entry (None: unknown), ``fetch_of`` tells the condition of its
+    weights. ``refresh`` is called by one task at a time; ``shut_down`` may be called beside it. ``hardware`` are the
+    configurations by id, as last seen.
     """
 
-    def __init__(self, store: Store, model_of: Callable[[str], Model | None]) -> None:
+    def __init__(
+        self, store: Store, model_of: Callable[[str], Model | None], fetch_of: Callable[[Model], Fetch]
+    ) -> None:
         self._store = store
         self._model_of = model_of
+        self._fetch_of = fetch_of
+        self.hardware: Mapping[str, Hardware] = {}
         self._table = RoutingTable("", 0, 0)
         self._newer = asyncio.Condition()
         self._drained: dict[str, int] = {}
@@ -50,7 +57,8 @@ class RoutePublisher:
         for endpoint in endpoints:
             model = self._model_of(endpoint.spec.model)
             if model is not None and model.engine in names():
-                found = traits_of(model)
+                hardware = self.hardware.get(endpoint.spec.hardware)
+                found = traits_of(model, self._fetch_of(model), hardware)
                 if found is not None:
                     traits[endpoint.id] = found
         routes, digests = route_endpoints(endpoints, replicas, traits), route_keys(keys)
@@ -86,15 +94,16 @@ class RoutePublisher:
             return self._table
 
 
-def traits_of(model: Model) -> EngineTraits | None:
-    """What the gateway must know of ``model``'s engine; None when the engine cannot tell: it serves nobody then."""
+def traits_of(model: Model, fetch: Fetch | None = None, hardware: Hardware | None = None) -> EngineTraits | None:
+    """What the gateway must know of ``model``'s engine; None when the engine cannot tell: it serves nobody then.
+    ``fetch`` is the condition of its weights, ``hardware`` what its replicas run on (None: unknown)."""
     try:
-        return ask(model, lambda engine: _traits(engine, model))
+        return ask(model, lambda engine: _traits(engine, model, fetch, hardware))
     except LaunchRefused:
         return None
 
 
-def _traits(engine: Engine, model: Model) -> EngineTraits:
+def _traits(engine: Engine, model: Model, fetch: Fetch | None, hardware: Hardware | None) -> EngineTraits:
     capabilities = engine.capabilities(model)
     return EngineTraits(
         engine=model.engine,
@@ -109,4 +118,15 @@ def _traits(engine: Engine, model: Model) -> EngineTraits:
         can_continue=capabilities.can_continue,
         health_path=capabilities.health_path,
         usage_on_request=capabilities.usage_on_request,
+        cache_tokens=_cache_tokens(capabilities, model, fetch, hardware),
     )
+
+
+def _cache_tokens(
+    capabilities: Capabilities, model: Model, fetch: Fetch | None, hardware: Hardware | None
+) -> int | None:
+    # What an engine without slots, or one that somebody else runs, or one that stands in for another keeps is unknown.
+    if capabilities.memory is None or capabilities.slots is None or not capabilities.managed or capabilities.stands_in:
+        return None
+    footprint = footprint_of(model, fetch) if fetch is not None else model.footprint
+    return cached_tokens(Demand(footprint, model.context_length, capabilities.slots, capabilities.memory), hardware)

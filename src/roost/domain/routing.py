@@ -50,7 +50,8 @@ class RouteEndpoint:
     nothing). ``logprobs`` False means that the engine's log probabilities must not be shown. ``continues``: the engine
     can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
     ``health_path`` is what its replicas answer as long as they live (None: that they can be connected to must do).
-    ``usage_on_request``: its streams tell their usage only to who asks for it.
+    ``usage_on_request``: its streams tell their usage only to who asks for it. ``cache_tokens`` is how many tokens of
+    earlier prompts each replica keeps (None: unknown).
     """
 
     id: str
@@ -73,6 +74,7 @@ class RouteEndpoint:
     ready_at: float | None = None
     health_path: str | None = None
     usage_on_request: bool = False
+    cache_tokens: int | None = None
     replicas: tuple[RouteReplica, ...] = ()
 
 

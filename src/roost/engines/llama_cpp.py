@@ -7,6 +7,7 @@ how that process ended; it never imports ``xllamacpp`` itself, which is 100 MB o
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from roost.engines import llama_cpp_exits
 from roost.engines.base import Capabilities, LaunchRequest, Probe
 from roost.engines.gguf_shape import HEAD_BYTES, facts, kv_bytes_per_token
 from roost.engines.llama_cpp_output import OUTPUT
-from roost.policy.sizing import Demand, MemoryUse, size
+from roost.policy.sizing import Demand, MemoryUse, prompt_cache_bytes, size
 
 SERVER = "roost.engines.llama_cpp_server"
 PACKAGE = "xllamacpp"
@@ -41,6 +42,9 @@ MEMORY = MemoryUse(copies_on_cpu=2.0, overhead_bytes=256 * MIB)
 interpreter, the native code and llama.cpp's compute buffers."""
 MAX_PROMPT_CACHE_MIB = 8192
 """llama.cpp's own bound; more prefixes than that are rarely asked for again."""
+CPU_BATCH = 64
+"""Tokens of a prompt in one step on CPUs. Between two steps llama.cpp ends requests that are over and lets its other
+slots go on; larger steps compute a prompt no faster there."""
 LOAD_BYTES_PER_S = 50 * MIB
 """The slowest disk that a load is expected from."""
 SPIN_COUNT = 1000
@@ -99,7 +103,7 @@ class LlamaCppEngine:
             dialect=LLAMA_CPP,
             # It reports no probability of a token that was guessed right.
             speculation_spoils_logprobs=speculates(model),
-            memory=MEMORY,
+            memory=memory_of(model),
         )
 
     def check_options(self, model: Model) -> None:
@@ -122,7 +126,7 @@ class LlamaCppEngine:
         weights = check_weights(model, request.weights_path)
         weights_bytes = weights.stat().st_size
         threads = max(1, hardware.resources.threads)
-        cache = self._prompt_cache(request, weights, weights_bytes, options.get("prompt_cache_mib"))
+        cache = self._prompt_cache(request, weights, weights_bytes)
         argv = [sys.executable, "-P", "-m", SERVER]
         argv += ["--listen", LISTEN, "--model", str(weights), "--alias", request.endpoint_name]
         argv += ["--threads", str(threads), "--slots", str(slots_of(model)), "--context", str(model.context_length)]
@@ -131,6 +135,9 @@ class LlamaCppEngine:
             argv += ["--task", task]
             # An input is worked on in one piece.
             options = {"batch": model.context_length, "ubatch": model.context_length, **options}
+        elif not hardware.resources.accelerators and options.keys().isdisjoint(("batch", "ubatch")):
+            batch = max(CPU_BATCH, slots_of(model))
+            options = {"batch": batch, "ubatch": batch, **options}
         if task == "embedding":
             argv += pooling(model, weights)
         argv += [part for name in ("batch", "ubatch") if name in options for part in (f"--{name}", str(options[name]))]
@@ -147,16 +154,15 @@ class LlamaCppEngine:
             start_timeout=timedelta(seconds=timeout),
         )
 
-    def _prompt_cache(self, request: LaunchRequest, weights: Path, weights_bytes: int, wanted: int | None) -> int:
+    def _prompt_cache(self, request: LaunchRequest, weights: Path, weights_bytes: int) -> int:
         model, hardware = request.model, request.hardware
         footprint = Footprint(weights_bytes, kv_bytes_per_token(weights))
-        demand = Demand(footprint, model.context_length, slots_of(model), MEMORY)
+        demand = Demand(footprint, model.context_length, slots_of(model), memory_of(model))
         sized = size(demand, hardware)
         if not sized.fits:
             raise LaunchRefused(f"{model.id} does not fit {hardware.id}. {sized.reason}", code="out_of_memory")
         needed = sized.need.total_bytes if sized.need is not None else 0
-        room = prompt_cache_mib(hardware.resources.memory_bytes, needed)
-        return room if wanted is None else min(room, wanted)
+        return prompt_cache_bytes(demand.use, hardware.resources.memory_bytes, needed) // MIB
 
     def probe(self, model: Model) -> Probe:
         """One token, of chat where the model chats."""
@@ -179,12 +185,10 @@ def slots_of(model: Model) -> int:
     return model.slots if model.slots is not None else DEFAULT_SLOTS
 
 
-def prompt_cache_mib(memory_bytes: int, needed_bytes: int) -> int:
-    """MiB of main memory for prompts that no slot holds any more; 0 means none.
-
-    Half of what is left beside ``needed_bytes`` stays free for what is not counted there.
-    """
-    return max(0, min(MAX_PROMPT_CACHE_MIB, (memory_bytes - needed_bytes) // 2 // MIB))
+def memory_of(model: Model) -> MemoryUse:
+    """How a replica of ``model`` uses memory. An option that ``check_options`` refuses counts as none."""
+    wanted = _number("prompt_cache_mib", model.options.get("prompt_cache_mib", ""))
+    return replace(MEMORY, prompt_cache_bytes=MIB * (MAX_PROMPT_CACHE_MIB if wanted is None else wanted))
 
 
 def speculates(model: Model) -> bool:

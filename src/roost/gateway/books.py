@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NO_LIMIT = sys.maxsize
 CACHED_TOKENS = 2**19
-"""How many tokens of prompts a replica is taken to keep, where its engine does not say how much it can ..."""
+"""How many tokens of prompts a replica is taken to keep, where nothing says how much it can ..."""
 MOST_CACHED_TOKENS = 2**22
 """... and at most: the index of them takes memory here (some 2 bytes for each)."""
 
@@ -100,9 +100,12 @@ class ReplicaBook:
 
 
 def _cached_tokens(route: RouteEndpoint, replica: RouteReplica) -> int:
-    if replica.slots is None or route.context_length is None:
-        return CACHED_TOKENS
-    return min(replica.slots * route.context_length, MOST_CACHED_TOKENS)
+    tokens = route.cache_tokens
+    if tokens is None:
+        if replica.slots is None or route.context_length is None:
+            return CACHED_TOKENS
+        tokens = replica.slots * route.context_length
+    return min(tokens, MOST_CACHED_TOKENS)
 
 
 def _head_start(address: Address, path: str) -> bytes:

@@ -29,6 +29,7 @@ class EngineTraits:
     can_continue: bool = False
     health_path: str | None = None
     usage_on_request: bool = False
+    cache_tokens: int | None = None
 
 
 def route_endpoints(
@@ -74,6 +75,7 @@ def _route(
         continues=traits.can_continue,
         health_path=traits.health_path,
         usage_on_request=traits.usage_on_request,
+        cache_tokens=traits.cache_tokens,
         retry_after_s=coming.start_s,
         phase=coming.phase,
         ready_at=coming.ready_at,

@@ -14,16 +14,18 @@ an upper bound.
 
 A configuration has its share of main memory (CPU), or its accelerators' memory times ``USABLE``. What is not known
 rules nothing out.
+
+What some engines keep of earlier prompts in main memory is no need: it takes half of what the rest leaves, at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, sqrt
 
 from roost.domain.hardware import Hardware
-from roost.domain.model import Footprint
+from roost.domain.model import Fetch, Footprint, Model
 
 MIB = 1024**2
 GIB = 1024**3
@@ -41,11 +43,13 @@ MAX_COUNT = 1 << 24
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
     """How an engine uses memory: how often the weights lie in it, on CPUs and on accelerators, and what the process
-    and its buffers take beside weights and context."""
+    and its buffers take beside weights and context. ``prompt_cache_bytes``: the most that it keeps in main memory of
+    prompts that no slot holds any more, where there is room."""
 
     copies_on_cpu: float = 1.0
     copies_on_accelerator: float = 1.0
     overhead_bytes: int = 256 * MIB
+    prompt_cache_bytes: int = 0
 
 
 USUAL_MEMORY = MemoryUse()
@@ -120,6 +124,40 @@ def need_of(demand: Demand, *, on_accelerator: bool) -> Need | None:
         overhead_bytes=use.overhead_bytes,
         estimated=known is None,
     )
+
+
+def prompt_cache_bytes(use: MemoryUse, memory_bytes: int, needed_bytes: int) -> int:
+    """How much of ``memory_bytes`` of main memory is for prompts that no slot holds: half of what is left beside
+    ``needed_bytes``, the other half staying free for what is not counted there. 0: none."""
+    return max(0, min(use.prompt_cache_bytes, (memory_bytes - needed_bytes) // 2))
+
+
+def cached_tokens(demand: Demand, hardware: Hardware | None) -> int:
+    """How many tokens of prompts a replica of ``demand`` keeps: the contexts of its slots, and what its prompt cache
+    holds on ``hardware``, as far as that is known."""
+    in_slots = demand.context_length * demand.slots
+    if hardware is None or not demand.use.prompt_cache_bytes:
+        return in_slots
+    need = need_of(demand, on_accelerator=hardware.resources.accelerators > 0)
+    if need is None or not need.context_bytes:
+        return in_slots
+    room = prompt_cache_bytes(demand.use, hardware.resources.memory_bytes, need.total_bytes)
+    return in_slots + room * in_slots // need.context_bytes
+
+
+def footprint_of(model: Model, fetch: Fetch) -> Footprint | None:
+    """What is known of the model's size, ``fetch`` being the condition of its weights: what their header told, else
+    what the entry declares, else the size of the file; None when nothing is known."""
+    told, declared = fetch.footprint, model.footprint
+    if told is not None and told.kv_bytes_per_token is not None:
+        return told
+    per_token = declared.kv_bytes_per_token if declared is not None else None
+    if told is not None:
+        return replace(told, kv_bytes_per_token=per_token)
+    if declared is not None:
+        return declared
+    size_bytes = model.source.size_bytes or fetch.total_bytes if model.source is not None else None
+    return Footprint(size_bytes) if size_bytes else None
 
 
 def memory_of(hardware: Hardware) -> int | None:

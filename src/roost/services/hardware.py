@@ -11,11 +11,11 @@ from datetime import datetime
 
 from roost.domain.errors import BadRequest
 from roost.domain.hardware import Hardware, HardwarePrice, Node, Offer
-from roost.domain.model import Fetch, Footprint, Model
+from roost.domain.model import Model
 from roost.engines.base import Capabilities
 from roost.models.base import Cache
 from roost.policy.placement import NoRoom, configurations, offer, place
-from roost.policy.sizing import Demand, Sizing, size
+from roost.policy.sizing import Demand, Sizing, footprint_of, size
 from roost.services.catalog import Models, known_model
 
 
@@ -85,21 +85,6 @@ class HardwareService:
         slots = capabilities.slots or model.slots or 1
         footprint = footprint_of(model, self.cache.status(model))
         return size(Demand(footprint, model.context_length, slots, capabilities.memory), hardware)
-
-
-def footprint_of(model: Model, fetch: Fetch) -> Footprint | None:
-    """What is known of the model's size, ``fetch`` being the condition of its weights: what their header told, else
-    what the entry declares, else the size of the file; None when nothing is known."""
-    told, declared = fetch.footprint, model.footprint
-    if told is not None and told.kv_bytes_per_token is not None:
-        return told
-    per_token = declared.kv_bytes_per_token if declared is not None else None
-    if told is not None:
-        return replace(told, kv_bytes_per_token=per_token)
-    if declared is not None:
-        return declared
-    size_bytes = model.source.size_bytes or fetch.total_bytes if model.source is not None else None
-    return Footprint(size_bytes) if size_bytes else None
 
 
 def zones_of(nodes: Sequence[Node]) -> list[str]:

@@ -9,12 +9,13 @@ from tests.unit.control.world import WEIGHTLESS, Catalog
 from roost.control.routes import RoutePublisher
 from roost.store.memory import MemoryStore
 from roost.testing.builders import make_endpoint
+from roost.testing.cache import MemoryCache
 
 
 async def test_a_shut_down_is_a_version_that_watchers_see_and_later_ones_keep() -> None:
     store = MemoryStore()
     await store.open()
-    publisher = RoutePublisher(store, Catalog().get)
+    publisher = RoutePublisher(store, Catalog().get, MemoryCache().status)
     await publisher.start("installation-1", 1)
     before = publisher.table
     waiting = asyncio.create_task(publisher.wait_newer(before.version))
@@ -36,7 +37,7 @@ async def test_a_shut_down_is_a_version_that_watchers_see_and_later_ones_keep() 
 async def test_a_shut_down_amid_a_rebuild_is_not_lost() -> None:
     store = MemoryStore()
     await store.open()
-    publisher = RoutePublisher(store, Catalog().get)
+    publisher = RoutePublisher(store, Catalog().get, MemoryCache().status)
     await publisher.start("installation-1", 1)
     await store.insert_endpoint(make_endpoint(model=WEIGHTLESS.id), [])
     await asyncio.gather(publisher.refresh(), publisher.shut_down())

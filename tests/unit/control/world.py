@@ -105,7 +105,7 @@ class World:
         self.terms += 1
         self.due: dict[str, timedelta] = {}
         self.prober = ManualProber()
-        self.publisher = RoutePublisher(self.store, Catalog().get)
+        self.publisher = RoutePublisher(self.store, Catalog().get, self.cache.status)
         self.gateways = GatewayRegistry(self.clock.now, settle=timedelta(0), alive=lambda pid: True)
         self.run(self.publisher.start(INSTALLATION, self.terms))
         observer = Observer(

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.unit.engines.gguf_files import SMALL, head
 
 from roost.domain.errors import LaunchRefused
 from roost.domain.model import Source
 from roost.domain.replica import ExitInfo
 from roost.engines.base import LaunchRequest
-from roost.engines.llama_cpp import MAX_PROMPT_CACHE_MIB, MIB, LlamaCppEngine, prompt_cache_mib
+from roost.engines.llama_cpp import MAX_PROMPT_CACHE_MIB, MIB, LlamaCppEngine
 from roost.testing.builders import make_model
 from roost.testing.engine_contract import make_launch_request, spec_arguments
 
@@ -121,17 +119,13 @@ def test_a_reranker_is_told_to_be_one(weights: Path) -> None:
 # -- memory
 
 
-def test_the_prompt_cache_is_half_of_what_is_left() -> None:
-    assert prompt_cache_mib(4 * GIB, 624 * MIB) == (4096 - 624) // 2
-    assert prompt_cache_mib(1 << 50, 624 * MIB) == MAX_PROMPT_CACHE_MIB
-    assert prompt_cache_mib(512 * MIB, 624 * MIB) == 0
-
-
-@given(st.integers(0, 1 << 45), st.integers(0, 1 << 42))
-def test_the_prompt_cache_never_takes_what_others_need(memory: int, needed: int) -> None:
-    cache = prompt_cache_mib(memory, needed)
-    assert 0 <= cache <= MAX_PROMPT_CACHE_MIB
-    assert cache == 0 or cache * MIB + needed <= memory
+@pytest.mark.parametrize(
+    ("option", "most"), [(None, MAX_PROMPT_CACHE_MIB), ("10", 10), ("0", 0), ("lots", MAX_PROMPT_CACHE_MIB)]
+)
+def test_what_the_prompt_cache_may_take_is_told(option: str | None, most: int) -> None:
+    memory = ENGINE.capabilities(make_model(options={"prompt_cache_mib": option} if option else {})).memory
+    assert memory is not None
+    assert memory.prompt_cache_bytes == most * MIB
 
 
 def test_weights_count_twice_on_cpus_and_the_process_has_its_room(weights: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from roost.control.routes import traits_of
+from roost.domain.hardware import Hardware, Resources
+from roost.domain.model import Fetch, FetchState, Footprint
 from roost.domain.routing import LLAMA_CPP, OPENAI, RouteEndpoint, RoutingTable
 from roost.policy.routing import EngineTraits, route_endpoints
 from roost.testing.builders import make_endpoint, make_model
@@ -44,7 +46,18 @@ def test_a_table_carries_them_and_one_of_an_older_server_is_read_as_openais() ->
     table = RoutingTable("i", 1, 1, (told,))
     assert RoutingTable.from_dict(table.to_dict()) == table
     old = table.to_dict()
-    for name in ("type", "context_length", "dialect", "logprobs"):
+    for name in ("type", "context_length", "dialect", "logprobs", "cache_tokens"):
         del old["endpoints"][0][name]
     (read,) = RoutingTable.from_dict(old).endpoints
     assert (read.type, read.context_length, read.dialect, read.logprobs) == ("chat", None, OPENAI, True)
+
+
+def test_what_a_replica_keeps_of_prompts_follows_from_its_hardware_and_the_weights() -> None:
+    hardware = Hardware("1x_cpu", "cpu", "cpu", 1, "", 4.0, 0.0, Resources(threads=1, memory_bytes=4 * 1024**3))
+    model = make_model(engine="llama_cpp", slots=1, context_length=2048, options={"prompt_cache_mib": "100"})
+    fetch = Fetch(model.id, FetchState.READY, footprint=Footprint(100_000_000, 20_480))
+    assert route(traits_of(model, fetch, hardware)).cache_tokens == 2048 + 100 * 1024**2 // 20_480
+    assert route(traits_of(model, fetch)).cache_tokens == 2048, "what the hardware leaves is unknown"
+    external = make_model(engine="external", source=None, url="http://127.0.0.1:1", slots=4)
+    assert route(traits_of(external, None, hardware)).cache_tokens is None
+    assert route(traits_of(replace(model, engine="echo"), fetch, hardware)).cache_tokens is None

@@ -16,10 +16,12 @@ from roost.policy.sizing import (
     Demand,
     MemoryUse,
     Need,
+    cached_tokens,
     estimated_kv_bytes_per_token,
     kv_bytes_per_token,
     memory_of,
     need_of,
+    prompt_cache_bytes,
     size,
 )
 
@@ -265,3 +267,37 @@ def test_the_terms_are_what_the_verdict_follows_from(demand: Demand, hardware: H
         assert sized.need.overhead_bytes == demand.use.overhead_bytes
         assert sized.need.estimated == (demand.footprint is not None and demand.footprint.kv_bytes_per_token is None)
     assert sized.reason.endswith(".")
+
+
+CACHING = MemoryUse(overhead_bytes=0, prompt_cache_bytes=GIB)
+
+
+def test_the_prompt_cache_is_half_of_what_is_left() -> None:
+    assert prompt_cache_bytes(CACHING, 2 * GIB, 500 * MIB) == (2 * GIB - 500 * MIB) // 2
+    assert prompt_cache_bytes(CACHING, 1 << 50, 500 * MIB) == GIB
+    assert prompt_cache_bytes(CACHING, 400 * MIB, 500 * MIB) == 0
+    assert prompt_cache_bytes(REPACKED, 2 * GIB, 500 * MIB) == 0
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 45), st.integers(0, 1 << 42))
+def test_the_prompt_cache_never_takes_what_others_need(most: int, memory: int, needed: int) -> None:
+    cache = prompt_cache_bytes(MemoryUse(prompt_cache_bytes=most), memory, needed)
+    assert 0 <= cache <= most
+    assert cache == 0 or cache + needed <= memory
+
+
+def test_a_replica_keeps_its_slots_contexts_and_what_its_prompt_cache_holds() -> None:
+    weights, per_token = Footprint(100 * MIB, 1024), 1024
+    demand = Demand(weights, 2048, 2, CACHING)
+    assert cached_tokens(demand, cpu(8 * GIB)) == 2 * 2048 + GIB // per_token
+    left = 200 * MIB - 100 * MIB - 2 * 2048 * per_token
+    assert cached_tokens(demand, cpu(200 * MIB)) == 2 * 2048 + left // 2 // per_token
+    assert cached_tokens(demand, None) == 2 * 2048
+    assert cached_tokens(replace(demand, footprint=None), cpu(8 * GIB)) == 2 * 2048
+    assert cached_tokens(replace(demand, use=REPACKED), cpu(8 * GIB)) == 2 * 2048
+
+
+@given(DEMANDS, HARDWARE)
+def test_no_replica_keeps_less_than_its_slots_contexts(demand: Demand, hardware: Hardware) -> None:
+    caching = replace(demand, use=replace(demand.use, prompt_cache_bytes=8 * GIB))
+    assert cached_tokens(caching, hardware) >= demand.context_length * demand.slots

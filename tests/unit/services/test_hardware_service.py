@@ -17,9 +17,8 @@ from roost.domain.hardware import HardwarePrice, Resources
 from roost.domain.model import Fetch, FetchState, Footprint, Model, Source
 from roost.engines.registry import engine
 from roost.models.catalog import SMOLLM2
-from roost.policy.sizing import MIB
+from roost.policy.sizing import MIB, footprint_of
 from roost.services.endpoint_requests import Bounds, EndpointDraft
-from roost.services.hardware import footprint_of
 from roost.testing.builders import make_model
 
 
