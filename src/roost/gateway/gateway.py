@@ -19,7 +19,7 @@ from roost.config import Settings
 from roost.domain.creation import Delivery
 from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
 from roost.gateway import admission, counters, dispatch, health, params, waiting
-from roost.gateway.access_log import AccessLog
+from roost.gateway.access_log import AccessLog, written
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.board import Board
 from roost.gateway.body import HALF_A_PAIR, decode, holds_half_a_pair
@@ -273,12 +273,18 @@ class Gateway:
             front.answer(request, adapted)
             return
         # From here on the exchange's end gives the request back.
-        limited = self.key_limits.admit(key, self.now()) if key.metered else None
+        limited = self._limited(key) if key.metered else None
         if limited is not None:
             front.answer(request, limited)
             return
         front.active = exchange = Exchange(self, front, request, book, adapted)
         exchange.begin(raw)
+
+    def _limited(self, key: RouteKey) -> Refusal | None:
+        if key.tokens_per_minute is not None:
+            # What earlier answers took counts from now on.
+            self.usage.settle()
+        return self.key_limits.admit(key, self.now())
 
     def _resolve(self, model: object, key: RouteKey) -> EndpointBook | Refusal:
         if not isinstance(model, str) or not model:
@@ -330,7 +336,7 @@ class Gateway:
         self.counters.requests(request.kind, status, (seconds,))
         key = request.key.id if request.key is not None else None
         place = (request.method, request.path, status, None, None, key, outcome)
-        self.log.add((self.wall(), request.id, place, seconds, None, sent, 0, UNKNOWN))
+        self.log.add(self.wall(), request.id, written(place), seconds, None, sent, 0, UNKNOWN)
         if self.log.full:
             self.flush_log()
 

@@ -86,6 +86,18 @@ class _Use:
     def tallies(self) -> tuple[_Tally, _Tally, _Tally]:
         return self.sent, self.spent, self.in_flight
 
+    def budgets(self) -> list[tuple[str, Bucket, int, str]]:
+        """For each limit per minute: what it counts, what is used, how much there is, and the code when that is gone."""
+        both = (
+            ("request", self.requests, self.key.requests_per_minute, "rate_limited"),
+            ("token", self.tokens, self.key.tokens_per_minute, "token_rate_limited"),
+        )
+        return [(name, bucket, budget, code) for name, bucket, budget, code in both if budget is not None]
+
+    def lines(self, now: float) -> bytes:
+        """The header lines of both limits per minute."""
+        return b"".join(_lines(name, bucket.level(budget, now), budget) for name, bucket, budget, _ in self.budgets())
+
     def settle(self, now: float) -> None:
         """Count what other workers let through since the last look."""
         most, tokens = self.key.requests_per_minute, self.key.tokens_per_minute
@@ -149,6 +161,11 @@ class KeyLimits:
             use.sent.total += 1
         return None
 
+    def lines(self, key: RouteKey, now: float) -> bytes:
+        """The header lines of a metered key's answers: what is left of its requests and tokens per minute."""
+        use = self._uses.get(key.id)
+        return use.lines(now) if use is not None else b""
+
     def spent(self, key_id: str, tokens: int) -> None:
         """Count prompt and completion tokens of an answer, also of one that was broken off; any key will do."""
         use = self._uses.get(key_id)
@@ -181,24 +198,18 @@ class KeyLimits:
 
 def _refusal(use: _Use, now: float, *, full: bool) -> Limited:
     """For the limit that takes longest to pass; ``full``: there are as many requests as there may be at once."""
-    key, lines = use.key, b""
+    key = use.key
     waits = []
     if full and key.concurrency:
         text = f"{_counted(key.concurrency, 'request')} at once, and as many are not answered yet"
         waits.append(((use.seconds or GUESSED_S) / key.concurrency, "concurrency_limited", text))
-    for name, bucket, budget, code in (
-        ("request", use.requests, key.requests_per_minute, "rate_limited"),
-        ("token", use.tokens, key.tokens_per_minute, "token_rate_limited"),
-    ):
-        if budget is None:
-            continue
-        lines += _lines(name, bucket.level(budget, now), budget)
+    for name, bucket, budget, code in use.budgets():
         wait = bucket.wait(budget, now)
         if wait:
             waits.append((wait, code, f"{_counted(budget, name)} per minute"))
     wait, code, text = max(waits)
     message = f"This API key may have {text}. Try again in {_whole(wait)} s."
-    return Limited(message, code, wait, lines)
+    return Limited(message, code, wait, use.lines(now))
 
 
 def _lines(name: str, level: float, budget: int) -> bytes:

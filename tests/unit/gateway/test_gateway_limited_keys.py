@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
     ENDPOINT,
     OTHER_KEY,
     STREAM_HEAD,
@@ -27,6 +28,24 @@ from tests.unit.gateway.fakes import (
 )
 
 from roost.domain.routing import RouteReplica
+from roost.gateway.exchange import Exchange
+
+LIMITED = ("limit", "remaining", "reset")
+
+
+class Broken(asyncio.Transport):
+    """Fails when it is told to end for the first time."""
+
+    def __init__(self, inner: asyncio.Transport) -> None:
+        super().__init__()
+        self.inner = inner
+        self.told = False
+
+    def abort(self) -> None:
+        if not self.told:
+            self.told = True
+            raise RuntimeError
+        self.inner.abort()
 
 
 def limit(world: World, *replicas: RouteReplica, limits: dict[str, Any], **changes: Any) -> None:
@@ -203,3 +222,77 @@ async def test_a_new_limit_holds_with_the_next_table(world: World) -> None:
     world.route(world.replica())
 
     assert (await client.ask(post())).status == 200
+
+
+async def test_answers_tell_what_is_left(world: World) -> None:
+    limit(world, world.replica(), limits={"requests_per_minute": 60, "tokens_per_minute": 6000})
+    client = await world.connect()
+    for body in ({"model": ENDPOINT}, {"model": ENDPOINT, "stream": True}):
+        answer = await client.ask(post(body))
+        assert answer.status == 200
+        told = {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")}
+        assert set(told) == {f"x-ratelimit-{what}-{of}" for what in LIMITED for of in ("requests", "tokens")}
+        assert told["x-ratelimit-limit-requests"] == "60"
+        assert int(told["x-ratelimit-remaining-requests"]) < 60
+        assert int(told["x-ratelimit-remaining-tokens"]) <= 6000
+        assert told["x-ratelimit-reset-requests"].endswith("s")
+    free = await client.ask(post(key=ADMIN_KEY))
+    assert free.status == 200
+    assert "x-ratelimit" not in str(free.headers)
+
+
+async def test_each_try_tells_it_once(world: World) -> None:
+    world.upstream.handler = breaks
+    sound = await world.another(echo)
+    limit(world, world.replica(1), world.replica(2, sound), limits={"requests_per_minute": 60})
+    client = await world.connect()
+    await client.send(post())
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head.count(b"x-ratelimit-limit-requests: 60\r\n") == 1
+    assert head.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_abort_that_fails_gives_the_place_back(world: World) -> None:
+    world.upstream.handler = silent
+    limit(world, world.replica(), limits={"concurrency": 1})
+    client = await world.connect()
+    await client.send(post())
+    await world.upstream.wait_for(1)
+    (front,) = world.gateway.fronts
+    exchange = front.active
+    assert isinstance(exchange, Exchange)
+    assert exchange.attempt is not None
+    assert exchange.attempt.connection is not None
+    transport = exchange.attempt.connection.transport
+    assert transport is not None
+    exchange.attempt.connection.transport = Broken(transport)
+    with pytest.raises(RuntimeError):
+        exchange.abort()
+    front.active = None
+
+    await check_free(world)
+
+
+async def test_what_is_over_ends_only_once(world: World) -> None:
+    limit(world, world.replica(), limits={"concurrency": 2})
+    for status in (200, 499):
+        client = await world.connect()
+        world.upstream.handler = silent
+        seen = len(world.upstream.seen)
+        await client.send(post())
+        await world.upstream.wait_for(seen + 1)
+        exchange = next(front.active for front in world.gateway.fronts if front.active is not None)
+        assert isinstance(exchange, Exchange)
+        book = exchange.book
+        before = book.completed + book.failed
+        if status == 200:
+            exchange.answered((200, b"{}"))
+        else:
+            exchange.abort()
+        exchange.finish(200, "completed")
+        exchange.abort()
+        assert book.completed + book.failed == before + (status == 200)
+        assert not [replica for replica in world.gateway.books.replicas.values() if replica.in_flight]
+        client.hang_up()
+
+    await check_free(world)
