@@ -20,9 +20,8 @@ MAX_BUFFERED = 2000
 
 Place = tuple[bytes, bytes, int, str | None, str | None, str | None, str]
 """Method, path, status (499: the client hung up), endpoint, replica, key id, outcome: what many lines share."""
-Entry = tuple[float, bytes, Place, float, float | None, int, int, tuple[int | None, int | None, int | None]]
-"""Time (epoch seconds), request id, place, seconds, seconds to the first byte, bytes sent, tries on replicas, and the
-prompt, cached and completion tokens (None: unknown, or none)."""
+Counted = tuple[int | None, int | None, int | None]
+"""Prompt, cached and completion tokens of an answer as they are known; None: unknown, or none."""
 
 
 class AccessLog:
@@ -33,13 +32,35 @@ class AccessLog:
         self.max_bytes = MAX_BYTES
         self._file = self._open()
         self._lines: list[bytes] = []
+        self._whole, self._second = 0, b""  # the latest line's
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def add(self, entry: Entry) -> None:
-        """Log one request."""
-        self._lines.append(_line(entry))
+    def add(
+        self,
+        at: float,
+        request_id: bytes,
+        place: bytes,
+        seconds: float,
+        first: float | None,
+        sent: int,
+        tries: int,
+        tokens: Counted,
+    ) -> None:
+        """Log one request that ended ``at`` (epoch seconds): the ``place`` that ``written`` made, how long it took, the
+        seconds to the first byte of its answer, the bytes sent, the tries on replicas, and its tokens."""
+        prompt, cached, completion = tokens
+        whole = int(at)
+        if whole != self._whole:
+            self._whole, self._second = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()
+        start = (self._second, (at - whole) * 1000, request_id, place, seconds)
+        began = b"%.6f" % first if first is not None else b"null"
+        if prompt is not None:
+            line = _LINE % (*start, began, sent, tries, prompt, cached, completion)
+        else:
+            line = _UNKNOWN % (*start, began, sent, tries, b"null" if completion is None else b"%d" % completion)
+        self._lines.append(line)
 
     @property
     def full(self) -> bool:
@@ -78,35 +99,15 @@ class AccessLog:
             os.close(self._file)
 
 
-_LINE = b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,%b}\n'
-_TOKENS = b'"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d'
-
-
-def _line(entry: Entry) -> bytes:
-    at, request_id, place, seconds, first, sent, tries, tokens = entry
-    whole = int(at)
-    return _LINE % (
-        _second(whole),
-        (at - whole) * 1000,
-        request_id,
-        _fixed(place),
-        seconds,
-        b"%.6f" % first if first is not None else b"null",
-        sent,
-        tries,
-        _TOKENS % tokens if tokens[0] is not None else _unknown(tokens[2]),
-    )
-
-
-def _unknown(completion: int | None) -> bytes:
-    # Only the tokens that were generated may be known alone.
-    return b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":%b' % (
-        b"null" if completion is None else b"%d" % completion
-    )
+_START = b'{"at":"%b.%03dZ","request_id":"%b",%b,"seconds":%.6f,"first_byte_seconds":%b,"sent_bytes":%d,"tries":%d,'
+_LINE = _START + b'"prompt_tokens":%d,"cached_tokens":%d,"completion_tokens":%d}\n'
+_UNKNOWN = _START + b'"prompt_tokens":null,"cached_tokens":null,"completion_tokens":%b}\n'
+"""Only the tokens that were generated may be known alone."""
 
 
 @lru_cache(maxsize=4096)
-def _fixed(place: Place) -> bytes:
+def written(place: Place) -> bytes:
+    """The part of a line that many share."""
     method, path, status, endpoint, replica, key, outcome = place
     return orjson.dumps(
         {
@@ -119,8 +120,3 @@ def _fixed(place: Place) -> bytes:
             "outcome": outcome,
         }
     )[1:-1]
-
-
-@lru_cache(maxsize=4)
-def _second(whole: int) -> bytes:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()

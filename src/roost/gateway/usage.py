@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roost.gateway import counters
-from roost.gateway.access_log import Place
+from roost.gateway.access_log import Counted, Place, written
 from roost.gateway.request import CHAT, Kind, Request
 from roost.gateway.tokens import Tokens, tokens_at_start, tokens_in
 
@@ -46,8 +46,6 @@ Sums = list[float]
 ) = range(11)
 _EMPTY: Sums = [0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0]
 
-Counted = tuple[int | None, int | None, int | None]
-"""Prompt, cached and completion tokens of an answer as they are known; None: unknown."""
 UNKNOWN: Counted = (None, None, None)
 
 
@@ -77,13 +75,15 @@ was not), whether it is a stream, and what was told of its tokens."""
 
 
 class _Alike:
-    """Requests that ended alike: their ``sums``, the ``place`` that their lines in the log name, what is the same for
-    all of them, and the ``seconds`` of those that are being counted."""
+    """Requests that ended alike: their ``sums``, the part of the log's lines that they share (``place``), and the
+    ``seconds`` of those that are being counted."""
 
-    __slots__ = ("answered", "place", "seconds", "sums")
+    __slots__ = ("answered", "kind", "place", "seconds", "status", "sums")
 
-    def __init__(self, sums: Sums, place: Place, *, answered: bool) -> None:
+    def __init__(self, sums: Sums, kind: Kind, status: int, place: bytes, *, answered: bool) -> None:
         self.sums = sums
+        self.kind = kind
+        self.status = status
         self.place = place
         self.answered = answered
         self.seconds: list[float] = []
@@ -97,7 +97,7 @@ class Usage:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._noted: list[Ended] = []
-        self._alike: dict[tuple[Kind, Place, int], _Alike] = {}
+        self._alike: dict[tuple[*Place, int], _Alike] = {}
         self._sums: dict[Key, Sums] = {}
 
     def note(self, ended: Ended) -> None:
@@ -124,8 +124,8 @@ class Usage:
             at, request, status, meant, how, book, where, first, sent, tries, wasted, carried, held, stream, told = end
             key, endpoint_id = request.key, book.route.id
             key_id = key.id if key is not None else None
-            place = (request.method, request.path, status, endpoint_id, where, key_id, how)
-            alike = known.get((request.kind, place, meant)) or self._first_of(request, place, meant, book)
+            names = (request.method, request.path, status, endpoint_id, where, key_id, how, meant)
+            alike = known.get(names) or self._first_of(names, request.kind, book)
             seconds = at - request.started
             alike.seconds.append(seconds)
             if wasted:
@@ -141,7 +141,7 @@ class Usage:
                     spent[key_id] = spent.get(key_id, 0) + (counted[0] or 0) + (counted[2] or 0)
             wall = book.last_at = at + ahead
             began = first - request.started if first is not None else None
-            log((wall, request.id, alike.place, seconds, began, sent, tries, counted))
+            log(wall, request.id, alike.place, seconds, began, sent, tries, counted)
         gateway.cells[counters.SENT] += sum([end[8] for end in noted])
         self._count()
         for key_id, tokens in spent.items():
@@ -149,21 +149,21 @@ class Usage:
         if gateway.log.full:
             gateway.flush_log()
 
-    def _first_of(self, request: Request, place: Place, meant: int, book: EndpointBook) -> _Alike:
-        outcome, route = place[6], book.route
+    def _first_of(self, names: tuple[*Place, int], kind: Kind, book: EndpointBook) -> _Alike:
+        method, path, status, endpoint_id, where, key_id, outcome, meant = names
         answered = outcome in _ANSWERED
         word = outcome if answered else FAILED if meant >= 500 else REFUSED
-        sums = self._sums.setdefault((route.id, route.owner, place[4], place[5], word), _EMPTY.copy())
-        alike = self._alike[request.kind, place, meant] = _Alike(sums, place, answered=answered)
+        sums = self._sums.setdefault((book.route.id, book.route.owner, where, key_id, word), _EMPTY.copy())
+        place = written((method, path, status, endpoint_id, where, key_id, outcome))
+        alike = self._alike[names] = _Alike(sums, kind, status, place, answered=answered)
         return alike
 
     def _count(self) -> None:
-        count = self._gateway.counters.requests
-        for (kind, place, _), alike in self._alike.items():
+        for alike in self._alike.values():
             if alike.seconds:
                 alike.sums[REQUESTS] += len(alike.seconds)
                 alike.sums[DURATION_S] += sum(alike.seconds)
-                count(kind, place[2], alike.seconds)
+                self._gateway.counters.requests(alike.kind, alike.status, alike.seconds)
                 alike.seconds.clear()
 
     def _add_stream(self, endpoint_id: str, sums: Sums, completion: int | None, first_s: float, rest_s: float) -> None:

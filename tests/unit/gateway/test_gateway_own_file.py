@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from roost.gateway import counters
-from roost.gateway.access_log import AccessLog, Entry
+from roost.gateway.access_log import AccessLog, written
 from roost.gateway.counters import Counters, read_all
 from roost.gateway.own_file import claim
 from roost.gateway.usage import UNKNOWN
@@ -54,13 +54,10 @@ def test_a_log_that_the_other_worker_set_aside_is_followed(folder: Path) -> None
     old, new = AccessLog(path), AccessLog(path)
     os.replace(path, folder / "gateway-0.access.log.1")
     for log, name in ((new, b"one"), (old, b"two")):
-        log.add(_entry(name))
+        place = written((b"GET", b"/healthz", 200, None, None, None, "completed"))
+        log.add(0.0, name, place, 0.0, None, 0, 0, UNKNOWN)
         log.flush()
     lines = [orjson.loads(line)["request_id"] for line in path.read_bytes().splitlines()]
     assert lines == ["one", "two"]
     old.close()
     new.close()
-
-
-def _entry(name: bytes) -> Entry:
-    return 0.0, name, (b"GET", b"/healthz", 200, None, None, None, "completed"), 0.0, None, 0, 0, UNKNOWN
