@@ -7,7 +7,7 @@ REFERENCE ?= $(or $(wildcard ../shared/spec/api-reference.md),docs/reference/cal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-lossless bench-autoscaler bench-balancer lock clean
+.PHONY: help demo serve test test-faults test-spec compatibility check fmt openapi bench bench-gateway bench-coldstart bench-lossless bench-autoscaler bench-balancer lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-16s %s\n' "$$name" "$$what"; done
@@ -18,8 +18,11 @@ demo: .venv/.run ## a server, a small model, two questions; cleans up after itse
 serve: .venv/.run ## run a server in this terminal
 	$(BIN)/roost serve
 
-test: .venv/.dev ## all tests but those of test-spec
+test: .venv/.dev ## all tests but those of test-faults and test-spec
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-faults: .venv/.dev ## processes killed, hung and restarted under load
+	$(BIN)/pytest tests/faults -n 2 --dist loadfile $(ARGS)
 
 test-spec: .venv/.dev ## the published clients, unchanged, against a sandbox (needs node, npm and curl)
 	$(BIN)/python -m tests.spec.published

@@ -6,8 +6,8 @@ import tomllib
 
 from tests.architecture.sources import ROOT, tracked
 
-OF_THEIR_OWN = {"tests/spec"}
-"""Suites that ``make test`` leaves out: they need more than PyPI."""
+OF_THEIR_OWN = {"tests/faults", "tests/spec"}
+"""Suites that ``make test`` leaves out: they need more than PyPI, or take long."""
 
 
 def test_every_folder_of_tests_is_run() -> None:
