@@ -416,6 +416,8 @@ class Front(asyncio.Protocol):
             active, self.active = self.active, None
             if active.sent:
                 self.transport.abort()
+            else:
+                request.refusal = refusal
             active.abort()
 
     def _relay_body(self) -> None:

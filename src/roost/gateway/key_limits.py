@@ -87,7 +87,7 @@ class _Use:
         return self.sent, self.spent, self.in_flight
 
     def budgets(self) -> list[tuple[str, Bucket, int, str]]:
-        """For each limit per minute: what it counts, what is used, how much there is, and the code when that is gone."""
+        """For each limit per minute: what it counts, what is used, how much there is, the code when that is gone."""
         both = (
             ("request", self.requests, self.key.requests_per_minute, "rate_limited"),
             ("token", self.tokens, self.key.tokens_per_minute, "token_rate_limited"),

@@ -257,7 +257,7 @@ class Relay:
             self._connection.resume_reading()
 
     def abort(self) -> None:
-        """The client is gone."""
+        """The client is gone, or is refused in the middle of its body: then the refusal is what is logged."""
         if self._done:
             return
         self._done = True
@@ -267,5 +267,6 @@ class Relay:
             self._connection.abort()
         if self._delivery is not None:
             self._delivery.lost()
-        self._gateway.cells[counters.ABORTS] += 1
-        self._gateway.account(self._request, 499, self.sent, "client_hung_up")
+        if self._request.refusal is None:
+            self._gateway.cells[counters.ABORTS] += 1
+            self._gateway.account(self._request, 499, self.sent, "client_hung_up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.gateway.fakes import ENDPOINT, STREAM_HEAD, Client, Peer, Seen, World, chunked, event, post, until
 
 from roost.gateway.front import LINGER_S
+from roost.gateway.gateway import access_log_path
 from roost.gateway.pace import IDLE_S, MIN_RATE, Limits, Pace
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -194,3 +196,32 @@ async def test_what_the_server_as_a_whole_can_do(world: World) -> None:
         refused = await world.ask(f"{method} /v1/endpoints HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert refused.status in (400, 405)
     assert not world.control.seen
+
+
+@pytest.mark.parametrize("world", [{"max_body_bytes": 1000}], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "code"), [(413, "payload_too_large"), (408, "request_timeout"), (400, "bad_framing")]
+)
+async def test_a_relayed_body_that_is_refused_midway_is_logged_once(world: World, status: int, code: str) -> None:
+    head = b"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client = await there(world, head + b"10\r\n" + b"x" * 16 + b"\r\n")
+    async with asyncio.timeout(5):
+        while not world.control.peers:  # noqa: ASYNC110 - the head has gone out, the request is not whole
+            await asyncio.sleep(0.002)
+    if status == 413:
+        await client.send(b"800\r\n" + b"x" * 2048)
+    elif status == 400:
+        await client.send((b"1;" + b"a" * 200 + b"\r\nx\r\n") * 350)
+    else:
+        for second in range(1, 64):
+            sweep(world, second)
+    answer = await client.answer()
+    assert (answer.status, answer.error["code"]) == (status, code)
+    async with asyncio.timeout(5):
+        await world.control.peers[0].gone.wait()
+    client.hang_up()
+    await until(lambda: not world.gateway.fronts)
+    world.gateway.usage.settle()
+    world.gateway.log.flush()
+    (line,) = (json.loads(text) for text in access_log_path(world.gateway.settings, 0).read_text().splitlines())
+    assert (line["status"], line["outcome"], line["path"]) == (status, code, "/v1/endpoints")
