@@ -21,16 +21,18 @@ from roost.testing.weights import smollm2_path
 LONG: list[Any] = [{"role": "user", "content": " ".join(f"w{n} again" for n in range(250))}]
 """About 1,500 tokens, and more than two kilobytes."""
 SHORT: list[Any] = [{"role": "user", "content": "Tell me a very long story."}]
-PATIENCE_S = 60.0
+MOST = 6000
+"""Tokens of the answers: minutes of work, while the next request gets an answer within ``PATIENCE_S``."""
+PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("hang") / "home") as server:
-        # A thousand tokens take it more than three minutes.
-        echo = ("--engine", "echo", "--slots", "1", "--option", "tokens_per_second=5")
+        echo = ("--engine", "echo", "--slots", "1", "--option", "tokens_per_second=50")
         server.cli("models", "add", "test/echo", *echo)
-        server.cli("models", "add", "test/llama", "--file", str(smollm2_path(weights)), "--slots", "1")
+        llama = ("--file", str(smollm2_path(weights)), "--context-length", "8192", "--slots", "1")
+        server.cli("models", "add", "test/llama", *llama)
         yield server
 
 
@@ -46,7 +48,9 @@ class Caller:
 
     def __init__(self, server: Server, model: str, messages: list[Any], **more: Any) -> None:
         url = urlsplit(server.origin)
-        body = json.dumps({"model": model, "messages": messages, "max_tokens": 1000, "ignore_eos": True, **more}).encode()
+        body = json.dumps(
+            {"model": model, "messages": messages, "max_tokens": MOST, "ignore_eos": True, **more}
+        ).encode()
         self._socket = socket.create_connection((url.hostname or "", url.port or 0), timeout=PATIENCE_S)
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n"
         self._socket.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
