@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from roost.domain.errors import LaunchRefused
@@ -26,6 +28,16 @@ def test_without_a_name_of_its_own_it_has_the_models_id() -> None:
     model = make_model(engine="external", served_model=None, slots=None)
     assert EXTERNAL.capabilities(model).served_model == model.id
     assert EXTERNAL.capabilities(model).slots is None
+
+
+def test_it_is_asked_for_the_usage_of_streams_unless_it_would_refuse_that() -> None:
+    assert EXTERNAL.capabilities(MODEL).usage_on_request
+    off = replace(MODEL, options={"stream_usage": "off"})
+    EXTERNAL.check_options(off)
+    assert not EXTERNAL.capabilities(off).usage_on_request
+    for options in ({"stream_usage": "maybe"}, {"stream_usage": "off", "batch": "1"}):
+        with pytest.raises(LaunchRefused, match="stream_usage"):
+            EXTERNAL.check_options(replace(MODEL, options=options))
 
 
 def test_nothing_can_be_launched() -> None:

@@ -56,6 +56,27 @@ def test_threads_slots_and_context_go_on_the_command_line(weights: Path) -> None
     assert dict(spec.processes[0].secrets) == {}
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("64", "64")),
+        ({"slots": 100}, ("100", "100")),
+        ({"options": {"batch": "512"}}, ("512", None)),
+        ({"options": {"ubatch": "32"}}, (None, "32")),
+        ({"accelerators": 1}, (None, None)),
+    ],
+    ids=["small steps", "a step has a token of each slot", "the entry's", "the entry's own part", "on accelerators"],
+)
+def test_prompts_are_computed_in_small_steps_on_cpus(
+    weights: Path, fields: dict[str, Any], expected: tuple[str | None, str | None]
+) -> None:
+    accelerators = fields.pop("accelerators", 0)
+    request = ask(weights, memory_bytes=64 * GIB, **fields)
+    resources = replace(request.hardware.resources, accelerators=accelerators)
+    arguments = spec_arguments(ENGINE.build(replace(request, hardware=replace(request.hardware, resources=resources))))
+    assert (arguments.get("--batch"), arguments.get("--ubatch")) == expected
+
+
 def test_four_slots_unless_the_entry_says_otherwise(weights: Path) -> None:
     assert spec_arguments(ENGINE.build(ask(weights)))["--slots"] == "4"
     assert ENGINE.capabilities(make_model(slots=None)).slots == 4

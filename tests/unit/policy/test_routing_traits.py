@@ -41,6 +41,18 @@ def test_the_models_type_and_context_and_the_engines_dialect_are_told() -> None:
     assert (found.context_length, found.dialect) == (None, OPENAI)
 
 
+def test_gateways_ask_for_usage_where_the_engine_tells_it_on_request_only() -> None:
+    asked = {
+        engine: route(traits_of(make_model(engine=engine, url="http://127.0.0.1:1"))).usage_on_request
+        for engine in ("echo", "external", "llama_cpp")
+    }
+    assert asked == {"echo": True, "external": True, "llama_cpp": False}
+    # An older control plane says nothing of it: then nobody is asked.
+    old = RoutingTable("i", 1, 1, (route(traits_of(make_model(engine="echo"))),)).to_dict()
+    del old["endpoints"][0]["usage_on_request"]
+    assert not RoutingTable.from_dict(old).endpoints[0].usage_on_request
+
+
 def test_a_table_carries_them_and_one_of_an_older_server_is_read_as_openais() -> None:
     told = route(traits_of(make_model(engine="llama_cpp", type="embedding")))
     table = RoutingTable("i", 1, 1, (told,))
