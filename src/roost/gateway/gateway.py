@@ -281,10 +281,11 @@ class Gateway:
         exchange.begin(raw)
 
     def _limited(self, key: RouteKey) -> Refusal | None:
-        if key.tokens_per_minute is not None:
+        limits, usage = self.key_limits, self.usage
+        if usage.noted and limits.tight(key, len(usage.noted)):
             # What earlier answers took counts from now on.
-            self.usage.settle()
-        return self.key_limits.admit(key, self.now())
+            usage.settle()
+        return limits.admit(key, self.now())
 
     def _resolve(self, model: object, key: RouteKey) -> EndpointBook | Refusal:
         if not isinstance(model, str) or not model:

@@ -23,6 +23,20 @@ _SHARE_OF_NEW = 0.2
 """Weight of the latest request in the average duration of a key's requests."""
 
 
+_REQUESTS, _TOKENS = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%.3fs\r\n"
+    % (name, name, name)
+    for name in (b"requests", b"tokens")
+)
+"""The conventional header lines of a budget."""
+A_LOT = 1000
+"""Tokens of an answer that is not counted yet, where it is to be decided whether that could matter."""
+
+
+TOLD_S = 0.02
+"""Answers of one key that come this soon after each other tell the same of what is left."""
+
+
 class Limited(Refusal):
     """429 for a key that has used up a limit, with what is left in ``lines``. Its ``retry-after`` is not capped: it is
     the moment at which the request would pass."""
@@ -70,9 +84,10 @@ class _Tally:
 
 
 class _Use:
-    """What one key uses. ``seconds`` is the average duration of its requests, None before the first has ended."""
+    """What one key uses. ``seconds`` is the average duration of its requests, None before the first has ended; ``told``
+    are the header lines that said last what is left."""
 
-    __slots__ = ("in_flight", "key", "requests", "seconds", "sent", "spent", "tokens")
+    __slots__ = ("in_flight", "key", "requests", "seconds", "sent", "spent", "tokens", "told", "told_at")
 
     def __init__(self, key: RouteKey, board: Board) -> None:
         self.key = key
@@ -82,6 +97,7 @@ class _Use:
         self.spent = _Tally(board, f"{key.id} tokens")
         self.in_flight = _Tally(board, f"{key.id} in flight")
         self.seconds: float | None = None
+        self.told, self.told_at = b"", float("-inf")
 
     def tallies(self) -> tuple[_Tally, _Tally, _Tally]:
         return self.sent, self.spent, self.in_flight
@@ -95,8 +111,10 @@ class _Use:
         return [(name, bucket, budget, code) for name, bucket, budget, code in both if budget is not None]
 
     def lines(self, now: float) -> bytes:
-        """The header lines of both limits per minute."""
-        return b"".join(_lines(name, bucket.level(budget, now), budget) for name, bucket, budget, _ in self.budgets())
+        """The header lines of both limits per minute; answers of keys with limits have them, too."""
+        most, tokens = self.key.requests_per_minute, self.key.tokens_per_minute
+        lines = _REQUESTS % _left(self.requests, most, now) if most is not None else b""
+        return lines + _TOKENS % _left(self.tokens, tokens, now) if tokens is not None else lines
 
     def settle(self, now: float) -> None:
         """Count what other workers let through since the last look."""
@@ -162,9 +180,19 @@ class KeyLimits:
         return None
 
     def lines(self, key: RouteKey, now: float) -> bytes:
-        """The header lines of a metered key's answers: what is left of its requests and tokens per minute."""
+        """The header lines of a metered key's answers: what is left of its requests and tokens per minute, or was
+        ``TOLD_S`` ago at most."""
         use = self._uses.get(key.id)
-        return use.lines(now) if use is not None else b""
+        if use is None:
+            return b""
+        if now - use.told_at >= TOLD_S:
+            use.told_at, use.told = now, use.lines(now)
+        return use.told
+
+    def tight(self, key: RouteKey, answers: int) -> bool:
+        """Whether so many answers that are not counted yet could use up what a metered key may have in tokens."""
+        use, budget = self._uses.get(key.id), key.tokens_per_minute
+        return use is not None and budget is not None and use.tokens.used + answers * A_LOT > budget
 
     def spent(self, key_id: str, tokens: int) -> None:
         """Count prompt and completion tokens of an answer, also of one that was broken off; any key will do."""
@@ -212,14 +240,11 @@ def _refusal(use: _Use, now: float, *, full: bool) -> Limited:
     return Limited(message, code, wait, use.lines(now))
 
 
-def _lines(name: str, level: float, budget: int) -> bytes:
-    """The conventional header lines of a budget; ``reset`` is the time until all of it is there again."""
-    left, reset = max(0, int(budget - level)), level * 60.0 / budget
-    return (
-        f"x-ratelimit-limit-{name}s: {budget}\r\n"
-        f"x-ratelimit-remaining-{name}s: {left}\r\n"
-        f"x-ratelimit-reset-{name}s: {reset:.3f}s\r\n"
-    ).encode()
+def _left(bucket: Bucket, budget: int, now: float) -> tuple[int, int, float]:
+    """A budget, what is left of it, and the seconds until all of it is there again."""
+    level = bucket.level(budget, now)
+    left = int(budget - level)
+    return budget, max(0, left), level * 60.0 / budget
 
 
 def _counted(number: int, name: str) -> str:

@@ -90,20 +90,20 @@ class _Alike:
 
 
 class Usage:
-    """The sums of one worker since they were last taken."""
+    """The sums of one worker since they were last taken. ``noted`` is what is not in them yet."""
 
-    __slots__ = ("_alike", "_gateway", "_noted", "_sums")
+    __slots__ = ("_alike", "_gateway", "_sums", "noted")
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._noted: list[Ended] = []
+        self.noted: list[Ended] = []
         self._alike: dict[tuple[*Place, int], _Alike] = {}
         self._sums: dict[Key, Sums] = {}
 
     def note(self, ended: Ended) -> None:
         """A request has ended."""
-        self._noted.append(ended)
-        if len(self._noted) >= MOST_NOTED:
+        self.noted.append(ended)
+        if len(self.noted) >= MOST_NOTED:
             self.settle()
 
     def take(self) -> dict[Key, Sums]:
@@ -115,8 +115,8 @@ class Usage:
 
     def settle(self) -> None:
         """Count and log what was noted: into the sums, the meters, the limits of keys, and the access log."""
-        gateway, noted = self._gateway, self._noted
-        self._noted = []
+        gateway, noted = self._gateway, self.noted
+        self.noted = []
         known, log = self._alike, gateway.log.add
         spent: dict[str, int] = {}
         ahead = gateway.wall() - gateway.now()
