@@ -55,6 +55,11 @@ class Clients:
         for thread in self._threads:
             thread.join(60)
 
+    def until_more(self, requests: int) -> None:
+        """Wait for so many more answers."""
+        wanted = self.count.requests + requests
+        until("the load goes on", lambda: self.count.requests >= wanted or self.failed, 120)
+
     def _run(self, number: int) -> None:
         client = OpenAI(base_url=self._server.base_url, api_key=self._server.key, max_retries=0)
         turn = number
@@ -140,9 +145,8 @@ def test_the_sums_are_exact_though_the_control_plane_is_killed_while_it_takes_th
     with Clients(server, created["id"], prompt) as clients:
         killed = 0
         for number in range(KILLS):
-            before = clients.count.requests
             # A different moment of the reports' second each time; the load goes on meanwhile.
-            until("the load goes on", lambda before=before: clients.count.requests > before + 20, 120)
+            clients.until_more(20)
             PAUSE.wait(0.3 * number)
             killed = kill(server, killed)
     assert not clients.failed
