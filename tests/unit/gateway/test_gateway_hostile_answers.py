@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pytest
 from tests.unit.gateway.fakes import LAST, STREAM_HEAD, Peer, Seen, World, chunked, delta, event, post, whole
 
+from roost.gateway.http1 import MAX_HEAD, BrokenResponse, check_beginning
+
 OK = b"HTTP/1.1 200 OK\r\n"
 JSON = b"content-type: application/json\r\n"
 LENGTH = b"content-length: 2\r\n"
@@ -165,3 +167,30 @@ async def test_an_endless_event_ends_a_stream_that_is_read(world: World) -> None
     assert answer.complete
     assert "engine_failed" in answer.events[-1]
     assert LAST not in answer.body
+
+
+@pytest.mark.parametrize(
+    "data", [b"SSH-", b"HTTP/2", b"HTTP/1.1 200 OK\na: b", b"HTTP/1.1 200 OK\r\na: " + b"b" * MAX_HEAD]
+)
+def test_a_beginning_that_can_become_no_head_is_not_waited_for(data: bytes) -> None:
+    with pytest.raises(BrokenResponse):
+        check_beginning(data)
+
+
+@pytest.mark.parametrize("data", [OK + LENGTH + b"\r\n{}" + POISON, OK + CODING + b"\r\n2\r\n{}\r\n0\r\n\r\nx"])
+async def test_bytes_behind_an_answer_end_its_connection(world: World, data: bytes) -> None:
+    async def answers(seen: Seen, peer: Peer) -> None:
+        peer.writer.write(data)
+        await peer.writer.drain()
+
+    world.upstream.handler = answers
+    client = await world.connect()
+    for _ in range(2):
+        assert (await client.ask(post())).body == b"{}"
+    assert len(world.upstream.peers) == 2
+
+
+async def test_switched_protocols_are_no_interim_response(world: World) -> None:
+    world.route(world.replica(1), world.replica(2))
+    await closes(world, b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK + LENGTH + b"\r\n{}")
+    assert (await world.ask(post())).status == 502
