@@ -78,12 +78,17 @@ def adapt(body: dict[str, Any], kind: Kind, endpoint: RouteEndpoint, *, classic:
     elif adapted.stream and classic and not adapted.wants_usage_chunk:
         _change(adapted, stream_options=with_usage_asked(body.get("stream_options")))
     elif adapted.stream and endpoint.usage_on_request and not adapted.wants_usage_chunk:
-        adapted.asks_usage = True
-        if "stream_options" in body:
-            _change(adapted, stream_options=with_usage_asked(body["stream_options"]))
-    if llama and (adapted.stream or adapted.aggregate) and adapted.shape is None and PROGRESS not in body:
-        adapted.asks_progress = True
+        _ask_for_usage(adapted)
+    if llama:
+        streams = adapted.stream or adapted.aggregate
+        adapted.asks_progress = streams and adapted.shape is None and PROGRESS not in body
     return adapted
+
+
+def _ask_for_usage(adapted: Adapted) -> None:
+    adapted.asks_usage = True
+    if "stream_options" in adapted.body:
+        _change(adapted, stream_options=with_usage_asked(adapted.body["stream_options"]))
 
 
 def _adapt_vectors(adapted: Adapted, kind: Kind, endpoint: RouteEndpoint) -> Refusal | None:
