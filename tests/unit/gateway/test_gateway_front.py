@@ -299,6 +299,7 @@ def test_requests_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     class Office:
         # What the front needs of a gateway, for requests that are refused.
         settings = Settings(Path("/"))
+        max_clients = max_told = 10
         draining = leaving = False
         max_body_bytes = 1000
         marks = b""
