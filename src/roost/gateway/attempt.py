@@ -56,6 +56,7 @@ class Attempt:
         "_latest",
         "_passed",
         "_pending",
+        "_plain",
         "_reframed",
         "_task",
         "_without",
@@ -77,6 +78,7 @@ class Attempt:
         self._keep: Callable[[bytes], None]  # of a stream's pieces; set with its head
         self._passed = 0
         self._fresh = True  # nothing was passed on yet
+        self._plain = False  # a stream whose beginning is out, and whose rest passes as it comes
         self._emitted: Emitted | None = None
         self._latest: deque[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -208,6 +210,21 @@ class Attempt:
     def on_body(self, data: bytes) -> None:
         """A part of the upstream's body."""
         exchange = self._exchange
+        if not self._plain:
+            self._not_plain(data)
+            return
+        # What a stream costs is this, for each of its events.
+        if self._emitted is not None:
+            data = self._emitted.take(data)
+            if not data:
+                return
+        self._keep(data)
+        exchange.sent += len(data)
+        exchange.front.transport.write(data)
+
+    def _not_plain(self, data: bytes) -> None:
+        # The beginning of an answer, one that is no stream, or one that has to be changed.
+        exchange = self._exchange
         if self._collected is not None or self._reframed is not None:
             self._shape(data)
             return
@@ -224,6 +241,7 @@ class Attempt:
                 return
             self._fresh = False
             self._begin_output()
+            self._plain = self.stream and self._without is None
             if exchange.owed:
                 dispatch.settle(exchange, self.replica)
             self._first = data

@@ -230,6 +230,12 @@ class RawChunks:
 
     def feed(self, data: bytes) -> bytes:
         """All complete chunks so far; an incomplete one waits unless it is long."""
+        if not self.held and not self.left:
+            # A whole chunk of a size that was seen before is what nearly all events come in. The last chunk is no such.
+            line = data.find(b"\r\n", 0, _MAX_SIZE_LINE)
+            length = _SIZES.get(data[:line])
+            if length and line + length + 4 == len(data) and data.endswith(b"\r\n"):
+                return data
         if self.held:
             data = self.held + data
             self.held = b""
