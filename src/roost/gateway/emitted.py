@@ -23,6 +23,10 @@ MOST_TEXT = 4 * 1024 * 1024
 
 BORDERS = (b"\n\n\r\n", b"\n\r\n\r\n", b"\n0\r\n\r\n")
 """How chunks end that end with an event, and the last chunk."""
+_ALONE = (b"1\r\n\n\r\n", b"2\r\n\r\n\r\n")
+"""Chunks that are a line end only look so, too."""
+_AFTER_LINE = (b"\n\r\n1\r\n\n\r\n", b"\n\r\n2\r\n\r\n\r\n")
+"""And are right in it after a line's end."""
 _PLAIN = b'"choices":['
 _FINISHED = b'"finish_reason":"'
 _THOUGHTS = b'"reasoning_content":"'
@@ -62,7 +66,7 @@ class Emitted:
         if self._held:
             data = self._held + data
             self._held = b""
-        if not data.endswith(BORDERS):
+        if not data.endswith(BORDERS) or (data.endswith(_ALONE) and not data.endswith(_AFTER_LINE)):
             return self._hold(data)
         pieces = self._pieces
         pieces.append(data)

@@ -355,6 +355,14 @@ def test_events_in_pieces_are_held_back_until_they_are_whole(texts: list[str], s
     assert sum(len(frame.split(b"\r\n", 1)[1]) - 2 for frame in frames[: passed.count(b"\r\n") // 2]) == whole
 
 
+def test_a_chunk_that_is_the_first_of_two_line_ends_is_no_border() -> None:
+    emitted = Emitted(chat=True)
+    event = chunk_of("a", True)
+    assert emitted.take(chunked(event[:-2])) == b""
+    assert emitted.take(chunked(b"\n")) == b""
+    assert emitted.take(chunked(b"\n")) == chunked(event[:-2]) + chunked(b"\n") * 2
+
+
 def test_an_event_that_is_too_long_to_hold_back_is_passed_on_and_ends_the_record() -> None:
     emitted = Emitted(chat=True)
     data = chunked(b"data: " + b"x" * MOST_HELD)
