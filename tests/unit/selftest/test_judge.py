@@ -69,26 +69,30 @@ def test_the_models_answers_are_as_long_as_was_asked() -> None:
 
 
 def test_a_report_passes_only_when_nothing_went_wrong() -> None:
-    report = Report()
-    assert not report.passed, "nothing was asked"
-    report.saw(seen())
+    assert not Report().passed, "nothing was asked"
+    report = reported(seen())
     assert report.passed
-    report.saw(seen(pieces=["7.0"]))
+    report = reported(seen(), seen(pieces=["7.0"]))
     assert not report.passed
     assert report.failed == 1
     assert "truncated: None (stream, None): 1 of 3 words" in report.examples
 
 
-def test_connections_break_for_a_reason_only() -> None:
+def reported(*answers: Seen, faults: tuple[Injected, ...] = ()) -> Report:
     report = Report()
-    report.saw(seen(repeats=1, broken=[101.0]))
-    report.faulted([Injected(1.0, 100.5, GATEWAY_KILLED, "gateway-0")], [])
-    assert report.passed
-    report.faulted([Injected(1.0, 100.5, "replica killed", "echo")], [])
-    assert report.unexplained == 1
-    assert not report.passed
-    report.faulted([Injected(9.0, 102.0, GATEWAY_KILLED, "gateway-0")], [])
-    assert not report.passed, "it broke before the worker was killed"
+    for answer in answers:
+        report.saw(answer)
+    report.faulted(faults, [])
+    return report
+
+
+def test_connections_break_for_a_reason_only() -> None:
+    broken = seen(repeats=1, broken=[101.0])
+    assert reported(broken, faults=(Injected(1.0, 100.5, GATEWAY_KILLED, "gateway-0"),)).passed
+    other = reported(broken, faults=(Injected(1.0, 100.5, "replica killed", "echo"),))
+    assert (other.unexplained, other.passed) == (1, False)
+    later = reported(broken, faults=(Injected(9.0, 102.0, GATEWAY_KILLED, "gateway-0"),))
+    assert not later.passed, "it broke before the worker was killed"
 
 
 def test_trouble_with_the_faults_is_no_success() -> None:
