@@ -119,6 +119,7 @@ def _traits(engine: Engine, model: Model, fetch: Fetch | None, hardware: Hardwar
         health_path=capabilities.health_path,
         usage_on_request=capabilities.usage_on_request,
         cache_tokens=_cache_tokens(capabilities, model, fetch, hardware),
+        cache_whole=capabilities.keeps_prompts_whole,
     )
 
 

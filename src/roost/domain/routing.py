@@ -51,7 +51,8 @@ class RouteEndpoint:
     can go on from a prompt and the beginning of its answer, so that streams survive the loss of their replica.
     ``health_path`` is what its replicas answer as long as they live (None: that they can be connected to must do).
     ``usage_on_request``: its streams tell their usage only to who asks for it. ``cache_tokens`` is how many tokens of
-    earlier prompts each replica keeps (None: unknown).
+    earlier prompts each replica keeps (None: unknown); with ``cache_whole`` it keeps each prompt by itself, so that
+    what several begin with takes room in each.
     """
 
     id: str
@@ -75,6 +76,7 @@ class RouteEndpoint:
     health_path: str | None = None
     usage_on_request: bool = False
     cache_tokens: int | None = None
+    cache_whole: bool = False
     replicas: tuple[RouteReplica, ...] = ()
 
 

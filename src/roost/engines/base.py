@@ -51,6 +51,8 @@ class Capabilities:
     usage_on_request: bool = True
     """Streams tell how many tokens they took only to who asks with OpenAI's ``stream_options.include_usage``: the
     gateway then asks for it. False where they tell it anyway, or where the server knows no such parameter."""
+    keeps_prompts_whole: bool = False
+    """What it keeps of earlier prompts it keeps of each by itself: what several begin with takes room in each."""
     stands_in: bool = False
     """What runs is not the model that the entry declares: memory is reckoned for that one, by the entry's footprint,
     with room for one whole context."""

@@ -104,6 +104,7 @@ class LlamaCppEngine:
             # It reports no probability of a token that was guessed right.
             speculation_spoils_logprobs=speculates(model),
             memory=memory_of(model),
+            keeps_prompts_whole=True,
         )
 
     def check_options(self, model: Model) -> None:

@@ -17,7 +17,7 @@ from roost.gateway.request import INFERENCE_PATHS
 from roost.gateway.upstream import Address, Pool, parse_address
 from roost.policy.balance import ONLY
 from roost.policy.ejection import GOOD, Standing
-from roost.policy.prefix import PrefixIndex
+from roost.policy.prefix import PrefixIndex, WholePromptIndex
 
 if TYPE_CHECKING:
     from roost.gateway.exchange import Exchange
@@ -63,7 +63,7 @@ class ReplicaBook:
     )
 
     def __init__(
-        self, route: RouteReplica, loop: asyncio.AbstractEventLoop, cached_tokens: int, ready_at: float
+        self, route: RouteReplica, loop: asyncio.AbstractEventLoop, prefix: PrefixIndex, ready_at: float
     ) -> None:
         self.id = route.id
         self.text = route.address
@@ -76,7 +76,7 @@ class ReplicaBook:
         self.room = 0
         self.shown = ""
         self.ready_at = ready_at
-        self.prefix = PrefixIndex(cached_tokens)
+        self.prefix = prefix
         self.standing: Standing = GOOD
         self.healthy = True
         self.listed = True
@@ -99,13 +99,13 @@ class ReplicaBook:
         self.room = NO_LIMIT if slots is None else 0 if shared else slots
 
 
-def _cached_tokens(route: RouteEndpoint, replica: RouteReplica) -> int:
+def _prefix_index(route: RouteEndpoint, replica: RouteReplica) -> PrefixIndex:
     tokens = route.cache_tokens
-    if tokens is None:
-        if replica.slots is None or route.context_length is None:
-            return CACHED_TOKENS
+    if tokens is None and replica.slots is not None and route.context_length is not None:
         tokens = replica.slots * route.context_length
-    return min(tokens, MOST_CACHED_TOKENS)
+    elif tokens is None:
+        tokens = CACHED_TOKENS
+    return (WholePromptIndex if route.cache_whole else PrefixIndex)(min(tokens, MOST_CACHED_TOKENS))
 
 
 def _head_start(address: Address, path: str) -> bytes:
@@ -193,7 +193,7 @@ class Books:
             book = self.replicas.get(item.id)
             if book is None or book.text != item.address:
                 try:
-                    fresh = ReplicaBook(item, self._loop, _cached_tokens(route, item), ready_at)
+                    fresh = ReplicaBook(item, self._loop, _prefix_index(route, item), ready_at)
                 except (ValueError, UnicodeEncodeError):
                     self.unreadable.append(item.id)
                     continue

@@ -1,8 +1,9 @@
 """Which replica takes a request. Pure; called by the gateway.
 
 The measure is the expected time to the first token, in prompt tokens that the replica has to compute before it: those
-of requests ahead, and what of this prompt the replica has not computed already (``policy.prefix``). How fast a replica
-computes them is left out: replicas of an endpoint are alike.
+of requests ahead, and what of this prompt the replica has not computed already (``policy.prefix``). What the replica
+has to forget for it counts as well, since that is computed again when it is asked for. How fast a replica computes is
+left out: replicas of an endpoint are alike.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ def _soonest(candidates: Sequence[Candidate], able: Sequence[int], prompt: Promp
         if age < SLOW_START_S:
             cost /= SLOW_START_SPEED + (1.0 - SLOW_START_SPEED) * max(age, 0.0) / SLOW_START_S
         cost += IN_FLIGHT_TOKENS * each.in_flight
+        if blocks:
+            cost += BLOCK_TOKENS * each.prefix.displaced(blocks, held)
         if best < 0 or cost < best_cost:
             best, best_cost, best_held = index, cost, held
         if held < least_held:

@@ -92,7 +92,7 @@ class PrefixIndex:
 
     def __init__(self, capacity_tokens: int) -> None:
         self._capacity = max(0, capacity_tokens) // BLOCK_TOKENS
-        self._blocks: OrderedDict[int, None] = OrderedDict()
+        self._blocks: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         """Blocks held."""
@@ -114,13 +114,73 @@ class PrefixIndex:
                 most = middle
         return least
 
+    def displaced(self, blocks: Sequence[int], held: int) -> int:
+        """How many blocks go once these come, ``held`` of which are held."""
+        return max(0, len(self._blocks) + len(blocks) - held - self._capacity)
+
     def insert(self, blocks: Sequence[int]) -> None:
         """Note that the replica has been given a prompt of these blocks."""
         held, capacity = self._blocks, self._capacity
         touch = held.move_to_end
         for block in reversed(blocks if len(blocks) <= capacity else list(islice(blocks, capacity))):
-            held[block] = None
+            held[block] = 1
             touch(block)
         drop = held.popitem
         for _ in range(len(held) - capacity):
             drop(last=False)
+
+
+class WholePromptIndex(PrefixIndex):
+    """The same of an engine that keeps each prompt by itself: a beginning that many have in common takes room in each
+    of them. The prompts least recently used go first, and one that goes on from another takes its place."""
+
+    __slots__ = ("_prompts", "_size")
+
+    def __init__(self, capacity_tokens: int) -> None:
+        super().__init__(capacity_tokens)
+        self._prompts: OrderedDict[int, Sequence[int]] = OrderedDict()
+        """By their last blocks. ``_blocks`` has in how many of them each block is."""
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Blocks held, each as often as it is kept."""
+        return self._size
+
+    def displaced(self, blocks: Sequence[int], held: int) -> int:
+        """How many blocks go at least once these come, ``held`` of which are held; prompts go whole."""
+        over = self._size + len(blocks) - self._capacity
+        return max(0, over - self._continued(blocks, held)) if over > 0 else 0
+
+    def insert(self, blocks: Sequence[int]) -> None:
+        """Note that the replica has been given a prompt of these blocks."""
+        blocks = blocks[: self._capacity]
+        if not blocks:
+            return
+        before = self._continued(blocks, len(blocks))
+        if before:
+            self._drop(self._prompts.pop(blocks[before - 1]))
+        uses = self._blocks
+        for block in blocks:
+            uses[block] = uses.get(block, 0) + 1
+        self._prompts[blocks[-1]] = blocks
+        self._size += len(blocks)
+        while self._size > self._capacity:
+            self._drop(self._prompts.popitem(last=False)[1])
+
+    def _continued(self, blocks: Sequence[int], most: int) -> int:
+        """Of a prompt that these go on from, the number of blocks; 0: there is none."""
+        prompts = self._prompts
+        for count in range(most, 0, -1):
+            if blocks[count - 1] in prompts:
+                return count
+        return 0
+
+    def _drop(self, blocks: Sequence[int]) -> None:
+        uses = self._blocks
+        for block in blocks:
+            left = uses[block] - 1
+            if left:
+                uses[block] = left
+            else:
+                del uses[block]
+        self._size -= len(blocks)

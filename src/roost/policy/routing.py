@@ -30,6 +30,7 @@ class EngineTraits:
     health_path: str | None = None
     usage_on_request: bool = False
     cache_tokens: int | None = None
+    cache_whole: bool = False
 
 
 def route_endpoints(
@@ -76,6 +77,7 @@ def _route(
         health_path=traits.health_path,
         usage_on_request=traits.usage_on_request,
         cache_tokens=traits.cache_tokens,
+        cache_whole=traits.cache_whole,
         retry_after_s=coming.start_s,
         phase=coming.phase,
         ready_at=coming.ready_at,

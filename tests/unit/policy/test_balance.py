@@ -18,7 +18,7 @@ from roost.policy.balance import (
     choose,
     least_in_flight,
 )
-from roost.policy.prefix import BLOCK_BYTES, PrefixIndex, prompt_of_text
+from roost.policy.prefix import BLOCK_BYTES, BLOCK_TOKENS, PrefixIndex, Prompt, WholePromptIndex, prompt_of_text
 
 LOADS = st.lists(st.integers(0, 50), min_size=1, max_size=20)
 NOW = 1000.0
@@ -148,3 +148,26 @@ def test_ties_go_round(loads: list[int]) -> None:
 def test_nobody_to_pick() -> None:
     with pytest.raises(ValueError, match="empty"):
         least_in_flight([], 0)
+
+
+def test_what_would_have_to_be_forgotten_counts() -> None:
+    full, empty = Replica(prefix=PrefixIndex(100 * BLOCK_TOKENS)), Replica(prefix=PrefixIndex(100 * BLOCK_TOKENS))
+    full.prefix.insert(range(100))
+    for turn in range(2):
+        choice = choose([full, empty], PROMPT, now=NOW, turn=turn)
+        assert choice is not None
+        assert choice.index == 1
+
+
+def test_a_common_beginning_does_not_draw_everyone_to_a_replica_that_has_no_room_left() -> None:
+    """Conversations with one long beginning, one after the other: a second replica takes what the first cannot keep."""
+    common = list(range(8))
+    replicas = [Replica(prefix=WholePromptIndex(50 * BLOCK_TOKENS)) for _ in range(2)]
+    taken = [0, 0]
+    for talk in range(8):
+        blocks = [*common, 100 * talk + 100, 100 * talk + 101]
+        choice = choose(replicas, Prompt(blocks, len(blocks) * BLOCK_TOKENS), now=NOW, turn=talk)
+        assert choice is not None
+        replicas[choice.index].prefix.insert(blocks)
+        taken[choice.index] += 1
+    assert sorted(taken) == [3, 5]

@@ -15,6 +15,7 @@ from roost.policy.prefix import (
     MOST_BLOCKS,
     NO_PROMPT,
     PrefixIndex,
+    WholePromptIndex,
     prompt_of,
     prompt_of_text,
 )
@@ -100,9 +101,10 @@ def test_of_an_enormous_prompt_only_the_beginning_is_looked_at() -> None:
     assert (len(found.blocks), found.tokens) == (MOST_BLOCKS, (MOST_BLOCKS + 5) * BLOCK_TOKENS)
 
 
+@pytest.mark.parametrize("kind", [PrefixIndex, WholePromptIndex])
 @given(CHAINS)
-def test_what_was_inserted_is_matched_as_far_as_it_is_common(paths: list[list[int]]) -> None:
-    index = PrefixIndex(10**6)
+def test_what_was_inserted_is_matched_as_far_as_it_is_common(kind: type[PrefixIndex], paths: list[list[int]]) -> None:
+    index = kind(10**6)
     prompts = [chained(path) for path in paths]
     for at, prompt in enumerate(prompts):
         assert index.match(prompt) == max((common(prompt, other) for other in prompts[:at]), default=0)
@@ -110,15 +112,19 @@ def test_what_was_inserted_is_matched_as_far_as_it_is_common(paths: list[list[in
         assert index.match(prompt) == len(prompt)
 
 
+@pytest.mark.parametrize("kind", [PrefixIndex, WholePromptIndex])
 @given(CHAINS, st.integers(0, 20))
 def test_it_never_holds_more_than_its_capacity_nor_a_block_without_those_before(
-    paths: list[list[int]], capacity: int
+    kind: type[PrefixIndex], paths: list[list[int]], capacity: int
 ) -> None:
-    index = PrefixIndex(capacity * BLOCK_TOKENS)
+    index = kind(capacity * BLOCK_TOKENS)
     prompts = [chained(path) for path in paths]
     for prompt in prompts:
+        gone = index.displaced(prompt[:capacity], index.match(prompt[:capacity]))
+        coming, before = min(len(prompt), capacity) - index.match(prompt[:capacity]), len(index)
         index.insert(prompt)
         assert len(index) <= capacity
+        assert kind is WholePromptIndex or len(index) == before + coming - gone
         assert index.match(prompt) == min(len(prompt), capacity)
     for prompt in prompts:
         held = [index.match([block]) == 1 for block in prompt]
@@ -132,3 +138,22 @@ def test_what_was_used_longest_ago_goes_first() -> None:
     for prompt in (old, used, old, used, new):
         index.insert(prompt)
     assert (index.match(old), index.match(used), index.match(new)) == (1, 2, 1)
+
+
+def test_prompts_kept_whole_take_room_for_what_they_have_in_common() -> None:
+    index = WholePromptIndex(6 * BLOCK_TOKENS)
+    old, new = chained([1, 1, 1]), chained([1, 1, 2, 2])
+    index.insert(old)
+    assert index.displaced(new, index.match(new)) == 1
+    index.insert(new)
+    assert (len(index), index.match(old)) == (4, 2)
+
+
+def test_a_prompt_that_goes_on_takes_the_place_of_what_it_goes_on_from() -> None:
+    index = WholePromptIndex(6 * BLOCK_TOKENS)
+    other, begun, longer = chained([2]), chained([1, 1, 1]), chained([1, 1, 1, 1, 1])
+    for prompt in (other, begun):
+        index.insert(prompt)
+    assert index.displaced(longer, index.match(longer)) == 0
+    index.insert(longer)
+    assert (len(index), index.match(other), index.match(begun)) == (6, 1, 3)

@@ -70,6 +70,8 @@ def test_what_a_replica_keeps_of_prompts_follows_from_its_hardware_and_the_weigh
     fetch = Fetch(model.id, FetchState.READY, footprint=Footprint(100_000_000, 20_480))
     assert route(traits_of(model, fetch, hardware)).cache_tokens == 2048 + 100 * 1024**2 // 20_480
     assert route(traits_of(model, fetch)).cache_tokens == 2048, "what the hardware leaves is unknown"
+    assert route(traits_of(model)).cache_whole, "llama.cpp keeps each prompt by itself"
     external = make_model(engine="external", source=None, url="http://127.0.0.1:1", slots=4)
     assert route(traits_of(external, None, hardware)).cache_tokens is None
+    assert not route(traits_of(external)).cache_whole
     assert route(traits_of(replace(model, engine="echo"), fetch, hardware)).cache_tokens is None
