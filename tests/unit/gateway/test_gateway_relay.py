@@ -7,7 +7,20 @@ import json
 import os
 
 import pytest
-from tests.unit.gateway.fakes import LAST, Peer, Seen, World, chunked, page, silent, whole
+from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
+    EXPIRED,
+    KEY,
+    LAST,
+    OTHER_KEY,
+    Peer,
+    Seen,
+    World,
+    chunked,
+    page,
+    silent,
+    whole,
+)
 
 from roost.gateway import counters
 from roost.gateway.relay import unreachable
@@ -197,7 +210,7 @@ async def test_metrics_of_all_workers_then_those_of_the_control_plane(world: Wor
 async def test_counters_go_on_after_a_restart_and_gauges_do_not(world: World) -> None:
     path = world.folder / "run" / "counters-7"
     first = counters.Counters(path)
-    first.request(0, 2, 0.5)
+    first.requests(0, 200, (0.5,))
     first.cells[counters.CONNECTIONS] = 3
     first.publish()
     # As when it is killed: its file is free, and nobody has tidied up.
@@ -227,3 +240,30 @@ async def test_the_log_is_rotated(world: World) -> None:
     world.gateway.sweep()
     lines = [json.loads(path.read_text())["path"] for path in sorted((world.folder / "logs").iterdir())]
     assert lines == ["/readyz", "/healthz"]
+
+
+@pytest.mark.parametrize("key", [None, KEY, OTHER_KEY])
+async def test_numbers_by_endpoint_are_for_an_admins_key_and_others_get_their_sums(
+    world: World, key: str | None
+) -> None:
+    def metrics(key: str | None) -> bytes:
+        line = "" if key is None else f"Authorization: Bearer {key}\r\n"
+        return f"GET /metrics HTTP/1.1\r\nHost: a\r\n{line}\r\n".encode()
+
+    for endpoint in ("endpoint-1", "endpoint-of-bob"):
+        world.gateway.meters.held(endpoint, 0.1)
+        world.gateway.meters.stream(endpoint, 0.1, 0.01)
+    text = (await world.ask(metrics(key))).body.decode()
+    assert "endpoint-" not in text
+    assert "roost_gateway_held_seconds_count 2\n" in text
+    assert 'roost_gateway_first_token_seconds_bucket{le="+Inf"} 2\n' in text
+    text = (await world.ask(metrics(ADMIN_KEY))).body.decode()
+    assert 'roost_gateway_held_seconds_count{endpoint="endpoint-of-bob"} 1\n' in text
+
+
+@pytest.mark.parametrize("key", ["nobody", EXPIRED])
+async def test_metrics_with_a_key_that_is_not_valid_are_refused(world: World, key: str) -> None:
+    client = await world.connect()
+    asked = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    assert (await client.ask(asked)).status == 401
+    assert (await client.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
