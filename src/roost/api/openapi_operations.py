@@ -61,7 +61,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/completions"): Operation("create_completion", INFERENCE, examples.COMPLETION),
     ("post", "/embeddings"): Operation("create_embeddings", INFERENCE, examples.EMBEDDINGS),
     ("post", "/rerank"): Operation("rerank", INFERENCE, examples.RERANK),
-    ("get", "/metrics"): Operation("metrics"),
+    ("get", "/metrics"): Operation("metrics", (401,)),
     ("get", "/healthz"): Operation("health"),
     ("get", "/readyz"): Operation("readiness"),
     ("get", "/openapi.json"): Operation("describe"),

@@ -1,6 +1,6 @@
 """The gateway's own pages: readiness, and the metrics of all workers followed by those of the control plane.
 
-Called by ``gateway``.
+Called by ``gateway``. It must never show to anybody but an admin which endpoints there are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from roost._version import __version__
+from roost.domain.key import Role
 from roost.gateway import counters, meters
+from roost.gateway.admission import NO_KEY
+from roost.gateway.answers import Refusal
 from roost.gateway.http1 import ResponseHead
 from roost.gateway.request import Request
 from roost.gateway.upstream import Connection
@@ -55,9 +58,10 @@ def ready(gateway: Gateway, front: Front, request: Request) -> None:
 
 class MetricsPage:
     """Answers /metrics: fetches the control plane's part, goes without it when that cannot be reached or takes more
-    than ``Gateway.metrics_patience_s``."""
+    than ``Gateway.metrics_patience_s``. Numbers by endpoint are for an admin's key; anybody else gets their sums."""
 
     __slots__ = (
+        "_by_endpoint",
         "_connection",
         "_done",
         "_front",
@@ -80,10 +84,18 @@ class MetricsPage:
         self._pieces: list[bytes] = []
         self._status = 0
         self._done = False
+        self._by_endpoint = False
         self.sent = 0
 
     def begin(self) -> None:
-        """Ask the control plane."""
+        """Look who asks, then ask the control plane."""
+        key = self._gateway.authenticate(self._request.headers.get(b"authorization"))
+        if isinstance(key, Refusal) and key is not NO_KEY:
+            # Less than the key once gave would be read as "nothing happens".
+            self._done = True
+            self._front.answer(self._request, key)
+            return
+        self._by_endpoint = not isinstance(key, Refusal) and key.role == Role.ADMIN
         self._task = self._gateway.loop.create_task(self._connect())
         self._timer = self._gateway.loop.call_later(self._gateway.metrics_patience_s, self._too_slow)
 
@@ -127,7 +139,7 @@ class MetricsPage:
             self._timer.cancel()
         self._gateway.publish()
         page = counters.render(counters.read_all(self._gateway.settings.run_dir))
-        page += meters.render(meters.read_all(self._gateway.settings.run_dir))
+        page += meters.render(meters.read_all(self._gateway.settings.run_dir), by_endpoint=self._by_endpoint)
         if self._status == 200:
             page += b"".join(self._pieces)
         self._front.reply(self._request, 200, page, content_type=METRICS_TYPE)

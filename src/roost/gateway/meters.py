@@ -182,9 +182,17 @@ def read_all(folder: Path) -> dict[str, list[int]]:
     return total
 
 
-def render(total: dict[str, list[int]]) -> bytes:
-    """``read_all``'s sums in the Prometheus text format."""
+def render(total: dict[str, list[int]], *, by_endpoint: bool = True) -> bytes:
+    """``read_all``'s sums in the Prometheus text format; unless ``by_endpoint``, those over all endpoints, which name
+    none."""
+    if not by_endpoint:
+        total = {"": [sum(column) for column in zip(*total.values(), strict=True)]} if total else {}
     return "".join(f"{line}\n" for line in _lines(total)).encode()
+
+
+def _labels(endpoint: str, **more: str) -> str:
+    pairs = {**({"endpoint": endpoint} if endpoint else {}), **more}
+    return "{" + ",".join(f'{name}="{value}"' for name, value in pairs.items()) + "}" if pairs else ""
 
 
 def _lines(total: dict[str, list[int]]) -> Iterator[str]:
@@ -194,11 +202,11 @@ def _lines(total: dict[str, list[int]]) -> Iterator[str]:
     for endpoint in names:
         for outcome, at in _OUTCOMES_AT.items():
             if total[endpoint][at]:
-                yield f'{name}{{endpoint="{endpoint}",outcome="{outcome}"}} {total[endpoint][at]}'
+                yield f"{name}{_labels(endpoint, outcome=outcome)} {total[endpoint][at]}"
     for number, (_, name, text) in enumerate(COUNTS):
         yield from _heading(name, "counter", text)
         for endpoint in names:
-            yield f'{name}{{endpoint="{endpoint}"}} {total[endpoint][number]}'
+            yield f"{name}{_labels(endpoint)} {total[endpoint][number]}"
     for at, bounds, name, text in HISTOGRAMS:
         yield from _heading(name, "histogram", text)
         for endpoint in names:
@@ -216,6 +224,6 @@ def _histogram(name: str, endpoint: str, bounds: Sequence[float], cells: Sequenc
     seen = 0
     for bound, count in zip((*(f"{bound:g}" for bound in bounds), "+Inf"), cells, strict=False):
         seen += count
-        yield f'{name}_bucket{{endpoint="{endpoint}",le="{bound}"}} {seen}'
-    yield f'{name}_sum{{endpoint="{endpoint}"}} {cells[-1] / 1e6:.6f}'
-    yield f'{name}_count{{endpoint="{endpoint}"}} {seen}'
+        yield f"{name}_bucket{_labels(endpoint, le=bound)} {seen}"
+    yield f"{name}_sum{_labels(endpoint)} {cells[-1] / 1e6:.6f}"
+    yield f"{name}_count{_labels(endpoint)} {seen}"
