@@ -76,8 +76,8 @@ PATHS: dict[str, Any] = {
         },
     ),
     "/metrics": _page(
-        "Metrics of all gateway workers and, with a key, of the control plane, in the Prometheus text format; by endpoint "
-        "with an admin's key only.",
+        "Metrics of all gateway workers and, with a key, of the control plane, in the Prometheus text format; by "
+        "endpoint with an admin's key only.",
         {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     ),
     "/openapi.json": {

@@ -118,7 +118,7 @@ class Observer:
             proven=proof is not None and proof.proven,
             probing=None if proof is None else proof.last,
             watched=proof is not None and proof.watched,
-            unresponsive_since=None if proof is None else proof.unresponsive_since,
+            unresponsive_for=None if proof is None else proof.unresponsive_for,
             failure=failure,
             in_flight=in_flight,
         )

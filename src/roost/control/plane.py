@@ -104,7 +104,7 @@ class ControlPlane:
         self.publisher = RoutePublisher(store, catalog.get, cache.status)
         self.gateways = GatewayRegistry(now, settle=gateway_settle, expected=gateway_pids)
         self.gateways.news = self._gateway_news
-        self._prober = prober or HttpProber(self.replica_news, now=now)
+        self._prober = prober or HttpProber(self.replica_news)
         self._ended_logs = EndedLogs()
         observer = Observer(
             store=store,

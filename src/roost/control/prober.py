@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 import httpx
@@ -37,13 +38,36 @@ GROWTH = 1.1
 class Proof:
     """What is known of a replica's readiness: ``proven``, and the last answer that fell short ("" before any).
     ``watched``: it is looked after since; ``lost``: it could not be reached ``MISSES`` times in a row;
-    ``unresponsive_since``: when it was first asked in vain, if it has not answered ``MISSES`` times in a row."""
+    ``unresponsive_for``: how long it has been asked in vain, if it has not answered ``MISSES`` times in a row."""
 
     proven: bool
     last: str = ""
     watched: bool = False
     lost: bool = False
-    unresponsive_since: datetime | None = None
+    unresponsive_for: timedelta | None = None
+
+
+@dataclass(slots=True)
+class Silence:
+    """How long a replica has been asked in vain, in seconds of a clock that nobody sets. ``told_s`` up to ``at``; from
+    one question to the next it grows by ``step_s`` at most: while this process (or the machine) stood still, nobody
+    asked."""
+
+    step_s: float
+    told_s: float = 0.0
+    at: float = 0.0
+    misses: int = 0
+
+    def missed(self, asked: float, now: float) -> int:
+        """One more question, asked at ``asked``, has had no answer by ``now``; how many those are in a row."""
+        if self.misses == 0:
+            self.told_s, self.at = 0.0, asked
+        self.told_s, self.at, self.misses = self.length(now), now, self.misses + 1
+        return self.misses
+
+    def length(self, now: float) -> float:
+        """Its length by ``now``."""
+        return self.told_s + min(now - self.at, self.step_s)
 
 
 class Prober(Protocol):
@@ -82,13 +106,14 @@ class HttpProber:
         *,
         watch_every_s: float = 10.0,
         ask_every_s: float = 1.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._news = news
         self._watch_every_s = watch_every_s
         self._ask_every_s = ask_every_s
-        self._now = now
+        self._clock = clock
         self._proofs: dict[str, Proof] = {}
+        self._silences: dict[str, Silence] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tls = httpx.create_ssl_context()
 
@@ -112,11 +137,15 @@ class HttpProber:
 
     def proof(self, replica_id: str) -> Proof | None:
         """What is known; None when no probe was started."""
-        return self._proofs.get(replica_id)
+        known, silence = self._proofs.get(replica_id), self._silences.get(replica_id)
+        if known is None or silence is None:
+            return known
+        return replace(known, unresponsive_for=timedelta(seconds=silence.length(self._clock())))
 
     def forget(self, replica_id: str) -> None:
         """End probing and forget the replica."""
         self._proofs.pop(replica_id, None)
+        self._silences.pop(replica_id, None)
         task = self._tasks.pop(replica_id, None)
         if task is not None:
             task.cancel()
@@ -156,24 +185,22 @@ class HttpProber:
         self._news(replica_id)
 
     async def _keep_asking(self, replica_id: str, address: str, health_path: str) -> None:
-        misses, since = 0, self._now()
+        silence = Silence(step_s=self._ask_every_s + HEALTH_TIMEOUT_S)
         async with self._client(address, HEALTH_TIMEOUT_S) as client:
             while True:
                 await asyncio.sleep(self._ask_every_s)
-                asked = self._now()
+                asked = self._clock()
                 fault = await _silence(client, health_path)
                 if fault is None:
-                    if misses >= MISSES:
+                    silence.misses = 0
+                    if self._silences.pop(replica_id, None) is not None:
                         log.info("health.answered_again", replica_id=replica_id)
                         self._proofs[replica_id] = Proof(True, watched=True)
                         self._news(replica_id)
-                    misses = 0
-                    continue
-                misses += 1
-                since = asked if misses == 1 else since
-                if misses == MISSES:
+                elif silence.missed(asked, self._clock()) == MISSES:
                     log.warning("health.unanswered", replica_id=replica_id, fault=fault)
-                    self._proofs[replica_id] = Proof(True, fault, watched=True, unresponsive_since=since)
+                    self._proofs[replica_id] = Proof(True, fault, watched=True)
+                    self._silences[replica_id] = silence
                     self._news(replica_id)
 
     def _client(self, address: str, timeout_s: float, api_key_env: str | None = None) -> httpx.AsyncClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from roost.domain.endpoint import Endpoint, EndpointStatus
 from roost.domain.hardware import Hardware, Node, Placement
@@ -34,8 +34,8 @@ class PlanSettings:
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
     """One replica: its row, what the runtime says (None: it does not know the replica), whether the probe has proven
-    it (``probing``: the last answer that fell short) and whether it is looked after since, since when it does not
-    answer its health check (None: nobody knows that it does not), what went wrong (explained, if it exited), and its
+    it (``probing``: the last answer that fell short) and whether it is looked after since, how long it has not
+    answered its health check (None: nobody knows that it does not), what went wrong (explained, if it exited), and its
     requests in flight (None: not all gateways have told since its drain was published)."""
 
     replica: Replica
@@ -43,7 +43,7 @@ class ReplicaFacts:
     proven: bool = False
     probing: str | None = None
     watched: bool = False
-    unresponsive_since: datetime | None = None
+    unresponsive_for: timedelta | None = None
     failure: Failure | None = None
     in_flight: int | None = None
 

@@ -188,15 +188,15 @@ def _watch_over(draft: Draft) -> None:
     """Note which replicas stopped answering, or answer again; end those that are silent for too long."""
     allowed = draft.settings.unresponsive_deadline
     for item in draft.in_state(ReplicaState.READY):
-        replica, since = item.replica, item.unresponsive_since
+        replica, silence = item.replica, item.unresponsive_for
         known = replica.reason.startswith(SILENT)
-        if since is None:
+        if silence is None:
             if known:
                 draft.write(replace(replica, reason=ANSWERS))
                 draft.notes.append(Note("replica.responsive", ANSWERS, replica.id))
             continue
-        silent = f"{SILENT} for {round((draft.now - since).total_seconds())} s"
-        if draft.now - since >= allowed:
+        silent = f"{SILENT} for {round(silence.total_seconds())} s"
+        if silence >= allowed:
             failure = Failure("unresponsive", f"The replica {silent}.", "Look at the engine's last log lines.")
             draft.fail(failure, ready_at=replica.ready_at)
             draft.notes.append(Note("replica.failed", failure.message, replica.id, {"code": failure.code}))
@@ -204,7 +204,7 @@ def _watch_over(draft: Draft) -> None:
             # What hangs does nothing with a grace.
             draft.stop[replica.id] = Stop(replica.id, timedelta(0))
             continue
-        draft.wakes.append(allowed - (draft.now - since))
+        draft.wakes.append(allowed - silence)
         if not known:
             draft.write(replace(replica, reason=silent))
             draft.notes.append(Note("replica.unresponsive", silent, replica.id))
@@ -375,7 +375,7 @@ def _finish(draft: Draft, wanted: int, status: EndpointStatus) -> Plan:
         launching=[f for f in launching if f not in queued],
         ordered=len(draft.launch),
         leaving=draft.in_state(ReplicaState.DRAINING),
-        silent=[item.replica for item in draft.in_state(ReplicaState.READY) if item.unresponsive_since is not None],
+        silent=[item.replica for item in draft.in_state(ReplicaState.READY) if item.unresponsive_for is not None],
         wanted=wanted,
         no_room=no_room,
         failures=draft.failures,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 
 from roost.control.prober import Proof
 from roost.engines.base import Probe
@@ -29,9 +29,9 @@ class ManualProber:
         """The replica can no longer be reached."""
         self._proofs[replica_id] = Proof(False, fault, watched=True, lost=True)
 
-    def fall_silent(self, replica_id: str, since: datetime) -> None:
-        """The replica does not answer its health check."""
-        self._proofs[replica_id] = Proof(True, "no answer", watched=True, unresponsive_since=since)
+    def fall_silent(self, replica_id: str, lasting: timedelta) -> None:
+        """The replica has not answered its health check for so long."""
+        self._proofs[replica_id] = Proof(True, "no answer", watched=True, unresponsive_for=lasting)
 
     def answer_again(self, replica_id: str) -> None:
         """The replica answers its health check."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from roost.control.prober import MOST_READ, HttpProber
+from roost.control.prober import MISSES, MOST_READ, HttpProber, Silence
 from roost.engines.base import Probe
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -156,19 +156,35 @@ async def test_an_engine_that_stops_answering_is_told_of_and_again_when_it_answe
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     news: asyncio.Queue[str] = asyncio.Queue()
-    began = datetime(2026, 1, 1, tzinfo=UTC)
-    prober = HttpProber(news.put_nowait, ask_every_s=0.01, now=lambda: began)
+    clock = 100.0
+    prober = HttpProber(news.put_nowait, ask_every_s=0.01, clock=lambda: clock)
     prober.watch("r1", f"http://127.0.0.1:{port}", "/health", managed=True)
     silent.set()
     assert await asyncio.wait_for(news.get(), 10) == "r1"
     proof = prober.proof("r1")
     assert proof is not None
-    assert (proof.proven, proof.lost, proof.unresponsive_since) == (True, False, began)
+    assert (proof.proven, proof.lost, proof.unresponsive_for) == (True, False, timedelta(0))
+    clock += 3600  # nobody has asked meanwhile: this process stood still
+    proof = prober.proof("r1")
+    assert proof is not None
+    assert timedelta(seconds=1) < (proof.unresponsive_for or timedelta(0)) < timedelta(seconds=2)
     silent.clear()
     await asyncio.wait_for(news.get(), 10)
     proof = prober.proof("r1")
     assert proof is not None
-    assert proof.unresponsive_since is None
+    assert proof.unresponsive_for is None
     await prober.close()
     listening.close()
     await listening.wait_closed()
+
+
+def test_a_silence_grows_with_the_questions_and_not_while_nobody_asks() -> None:
+    silence = Silence(step_s=2.0)
+    assert [silence.missed(asked, asked + 1.0) for asked in (10.0, 12.0, 14.0)] == [1, 2, MISSES]
+    assert silence.length(15.5) == 5.5
+    assert silence.length(3600.0) == 7.0
+    assert silence.missed(3600.0, 3601.0) == 4
+    assert silence.length(3601.0) == 7.0
+    silence.misses = 0
+    silence.missed(4000.0, 4001.0)
+    assert silence.length(4001.0) == 1.0

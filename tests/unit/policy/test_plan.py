@@ -453,8 +453,8 @@ def test_min_replicas_short_is_started_and_says_so() -> None:
 
 def test_a_replica_that_falls_silent_is_told_of_once_and_looked_at_when_its_time_is_up() -> None:
     row = replica()
-    silent = NOW - timedelta(seconds=4)
-    first = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_since=silent)))
+    silent = timedelta(seconds=4)
+    first = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_for=silent)))
     assert [(note.kind, note.reason) for note in first.notes] == [
         ("replica.unresponsive", "has not answered its health check for 4 s")
     ]
@@ -463,7 +463,7 @@ def test_a_replica_that_falls_silent_is_told_of_once_and_looked_at_when_its_time
     assert first.requeue_after == timedelta(seconds=26)
     assert not first.stop
     (noted,) = first.update
-    again = decide(facts(endpoint(State.STARTED), seen(noted, unresponsive_since=silent)))
+    again = decide(facts(endpoint(State.STARTED), seen(noted, unresponsive_for=silent)))
     assert (again.notes, again.update) == ((), ())
 
 
@@ -477,7 +477,7 @@ def test_a_replica_that_answers_again_just_goes_on() -> None:
 
 def test_a_replica_that_is_silent_for_too_long_is_killed_and_replaced_with_the_reason() -> None:
     row = replica(reason="has not answered its health check for 4 s")
-    decision = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_since=NOW - timedelta(seconds=30))))
+    decision = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_for=timedelta(seconds=30))))
     assert decision.stop == (Stop(row.id, timedelta(0)),)
     assert [note.kind for note in decision.notes if note.replica_id] == ["replica.failed", "replica.stopping"]
     assert decision.status.last_failure is not None
