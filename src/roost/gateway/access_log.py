@@ -88,8 +88,9 @@ class AccessLog:
             return False
 
     def _reopen(self) -> None:
-        os.close(self._file)
-        self._file = self._open()
+        # In this order: a number that is closed may soon be a client's connection.
+        before, self._file = self._file, self._open()
+        os.close(before)
 
     def close(self) -> None:
         """Write the rest and close the file. Raises ``OSError`` like ``flush``."""

@@ -57,6 +57,7 @@ class Board:
         self._cells[_CAPACITY] = (self._cells.nbytes // 8 - _HEADER) // 2
         self._cells[_LAYOUT] = LAYOUT
         self._closed = False
+        self._changed = False  # since the last look that did not fail
         self.shared = self._expected
         self.refresh()
 
@@ -67,6 +68,10 @@ class Board:
             self._begin(name, value)
         else:
             self._cells[slot + 1] = value
+
+    def has(self, name: str) -> bool:
+        """Whether something is shown under the name."""
+        return name in self._slots
 
     def forget(self, name: str) -> None:
         """Give the name's cell back; without effect for a name that has none."""
@@ -89,16 +94,22 @@ class Board:
     def refresh(self) -> bool:
         """Look which workers there are; True when that has changed. To be called about once a second.
 
-        Files of workers that are gone are removed, so that nothing is left behind by one that was killed.
+        Files of workers that are gone are removed, so that nothing is left behind by one that was killed. Raises
+        ``OSError`` where files cannot be opened; what was known before and is there still stays known.
         """
         found = {path for path in self._folder.glob("board-*") if path != self._path}
         gone = [path for path in self._peers if path not in found or not self._peers[path].alive()]
         for path in gone:
             self._peers.pop(path).close()
-        fresh = [peer for path in sorted(found - self._peers.keys()) if (peer := _opened(path)) is not None]
-        self._peers.update((peer.path, peer) for peer in fresh)
+        self._changed = self._changed or bool(gone)
+        for path in sorted(found - self._peers.keys()):
+            peer = _opened(path)
+            if peer is not None:
+                self._peers[path] = peer
+                self._changed = True
         self.shared = self._expected or bool(self._peers)
-        return bool(gone or fresh)
+        changed, self._changed = self._changed, False
+        return changed
 
     def close(self) -> None:
         """Take the numbers back. What is shown afterwards is seen by nobody."""
@@ -211,8 +222,17 @@ def _opened(path: Path) -> _Peer | None:
         if os.fstat(file).st_size < _HEADER * 8:
             os.close(file)
             return None
-        peer = _Peer(path, file)
-        if peer.alive():
+        try:
+            peer = _Peer(path, file)
+        except OSError:
+            os.close(file)
+            raise
+        try:
+            alive = peer.alive()
+        except OSError:
+            peer.close()
+            raise
+        if alive:
             return peer
         peer.close()
     return None

@@ -103,10 +103,11 @@ def _open(file: int) -> mmap.mmap:
 
 
 def started_at(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot; None when there is no such process."""
+    """The start time of a process in clock ticks since boot; None when there is no such process. Raises ``OSError``
+    where that cannot be told, for want of files say: a process must not be taken for gone then."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return int(text.rpartition(b")")[2].split()[19])
 

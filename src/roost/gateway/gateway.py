@@ -120,6 +120,17 @@ class Gateway:
         self._id_prefix = b"req-%d%x-" % (index, int(wall() * 1000))
         self._timer: asyncio.TimerHandle | None = None
         self._log_full = False
+        self._parts = (
+            ("held requests", self._look_at_requests),
+            ("connections", self._look_at_connections),
+            ("the certificate", self._look_at_certificate),
+            ("the board", self._share),
+            ("numbers", self.publish),
+            ("reports of usage", self._keep_reports),
+            ("the access log", self.flush_log),
+        )
+        self._failed: set[str] = set()
+        """Parts of the sweep that failed the last time."""
 
     # ---- life
 
@@ -154,6 +165,8 @@ class Gateway:
         """A successor accepts from now on: each client goes there with its next connection, after one more answer that
         says so, or when its connection has idled as long as any may."""
         self.leaving = True
+        # The successor counts what runs here from now on.
+        self._part("the board", self._share)
         for front in list(self.fronts):
             front.hand_over()
         if not self.fronts:
@@ -189,6 +202,7 @@ class Gateway:
             dispatch.serve(self, book)
         for name in shown - self.books.shown():
             self.board.forget(name)
+        self._show_in_flight()
         if self.books.unreadable:
             log.warning("replica addresses cannot be read", replicas=self.books.unreadable)
         if self.link is not None:
@@ -349,7 +363,20 @@ class Gateway:
 
     def sweep(self) -> None:
         """Everything that depends on time: deadlines of held requests, idle connections, the log's buffer, gauges."""
-        now = self.now()
+        for name, part in self._parts:
+            self._part(name, part)
+
+    def _part(self, name: str, part: Callable[[], None]) -> None:
+        try:
+            part()
+            self._failed.discard(name)
+        except OSError as error:
+            # Short of files, say: the other parts matter no less. Said once, until it succeeds again.
+            if name not in self._failed:
+                log.error("a part of the sweep failed", part=name, reason=error.strerror or str(error))
+            self._failed.add(name)
+
+    def _look_at_requests(self) -> None:
         held = 0
         for book in list(self.books.endpoints.values()):
             if book.held.size:
@@ -358,24 +385,38 @@ class Gateway:
                 waiting.comfort(self, book)
                 held += book.held.size
         self.cells[counters.HELD_NOW] = held
+
+    def _look_at_connections(self) -> None:
+        now = self.now()
         for replica in self.books.replicas.values():
             replica.pool.sweep(now)
         self.control_pool.sweep(now)
         for front in list(self.fronts):
             front.sweep(now)
+
+    def _look_at_certificate(self) -> None:
         problem = self.certificate.look() if self.certificate is not None else None
         if problem is not None:
             log.error("the changed certificate is not taken over", reason=problem)
+
+    def _share(self) -> None:
         changed = self.board.refresh()
         self.books.share(self.board.shared)
         if self.board.shared:
-            self.key_limits.share(now, changed=changed)
+            self._show_in_flight()
+            self.key_limits.share(self.now(), changed=changed)
             for book in self.books.endpoints.values():
                 dispatch.show(self, book)
-        self.publish()
+
+    def _show_in_flight(self) -> None:
+        # Requests that were sent on while nobody else was there are on no board yet.
+        for replica in self.books.replicas.values():
+            if replica.shown:
+                self.board.put(replica.shown, replica.in_flight)
+
+    def _keep_reports(self) -> None:
         if self.reports is not None:
             self.reports.keep(self.wall())
-        self.flush_log()
 
     def publish(self) -> None:
         """Show the numbers to the other workers, and put what was used into the next report."""

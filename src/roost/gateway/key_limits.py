@@ -72,11 +72,19 @@ class _Tally:
         return self._board.others(self._name)
 
     def news(self) -> int:
-        seen, self._seen = self._seen, self.others()
-        return self._seen - seen
+        # It falls when a worker takes a refused request back, or leaves: neither gives back what was used. What one
+        # took back is not counted when it comes again; a worker that has left is `looked` away.
+        others = self.others()
+        if others <= self._seen:
+            return 0
+        seen, self._seen = self._seen, others
+        return others - seen
+
+    def looked(self) -> None:
+        self._seen = self.others()
 
     def show(self) -> None:
-        if self.total:
+        if self.total or self._board.has(self._name):
             self._board.put(self._name, self.total)
 
     def forget(self) -> None:
@@ -219,7 +227,7 @@ class KeyLimits:
             if changed:
                 # The sums have jumped for no use of the key.
                 for tally in use.tallies():
-                    tally.news()
+                    tally.looked()
             else:
                 use.settle(now)
 

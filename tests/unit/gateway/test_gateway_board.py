@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,21 @@ def test_a_worker_that_ends_takes_its_numbers_back(pair: tuple[Board, Board], tm
 
     assert one.others("replica-1") == 0
     assert one.refresh()
+    assert not one.refresh()
+
+
+def test_without_files_to_open_nobody_is_taken_for_gone(pair: tuple[Board, Board], tmp_path: Path) -> None:
+    one, other = pair
+    other.put("replica-1", 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError):
+            one.refresh()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert one.others("replica-1") == 2
+    assert len(list(tmp_path.iterdir())) == 2
     assert not one.refresh()
 
 

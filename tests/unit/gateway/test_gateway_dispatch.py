@@ -415,6 +415,49 @@ async def test_slots_are_counted_over_all_workers(world: World, folder: Path) ->
         other.close()
 
 
+async def test_a_successor_counts_what_ran_before_it_came(world: World) -> None:
+    gateway = world.gateway
+    world.upstream.handler = silent
+    world.route(replace(world.replica(), slots=2))
+    for _ in range(2):
+        await (await world.connect()).send(post())
+    await world.upstream.wait_for(2)
+    successor = Board(gateway.settings.run_dir, 7)
+    try:
+        gateway.sweep()
+        assert successor.others(gateway.books.replicas["replica-1"].shown) == 2
+    finally:
+        successor.close()
+
+
+async def test_who_hands_over_shows_what_runs_at_once(world: World) -> None:
+    gateway = world.gateway
+    world.upstream.handler = silent
+    world.route(replace(world.replica(), slots=2))
+    await (await world.connect()).send(post())
+    await world.upstream.wait_for(1)
+    successor = Board(gateway.settings.run_dir, 7)
+    try:
+        gateway.hand_over()
+        assert successor.others(gateway.books.replicas["replica-1"].shown) == 1
+    finally:
+        successor.close()
+
+
+async def test_slots_that_come_with_a_table_count_what_runs(world: World) -> None:
+    gateway = world.gateway
+    other = Board(gateway.settings.run_dir, 7)
+    try:
+        gateway.sweep()
+        world.upstream.handler = silent
+        await (await world.connect()).send(post())
+        await world.upstream.wait_for(1)
+        world.route(replace(world.replica(), slots=2))
+        assert other.others(gateway.books.replicas["replica-1"].shown) == 1
+    finally:
+        other.close()
+
+
 async def test_the_last_slot_goes_to_those_who_wait_elsewhere_first(world: World) -> None:
     gateway = world.gateway
     other = Board(gateway.settings.run_dir, 7, workers=2)

@@ -245,6 +245,42 @@ def test_the_requests_of_a_worker_that_is_gone_block_nobody(pair: tuple[Worker, 
     assert [other.code(key), other.code(key), other.code(key)] == [None, None, "concurrency_limited"]
 
 
+def test_a_worker_that_leaves_gives_no_budget_back(pair: tuple[Worker, Worker]) -> None:
+    one, other = pair
+    key = key_with(requests_per_minute=4, tokens_per_minute=100)
+    for each in pair:
+        each.limits.apply([key])
+    assert [one.code(key), one.code(key), other.code(key)] == [None] * 3
+    one.limits.spent(key.id, 99)
+    assert other.code(key) is None
+    one.limits.spent(key.id, 99)
+    assert other.code(key) == "token_rate_limited"
+    one.board.close()
+
+    assert other.code(key) == "token_rate_limited"
+    other.sweep()
+    assert other.code(key) == "token_rate_limited"
+    free = key_with(requests_per_minute=4)
+    other.limits.apply([free])
+    assert other.code(free) == "rate_limited"
+
+
+def test_what_was_shown_and_is_over_is_not_shown_again(worker: Worker, tmp_path: Path, clock: Clock) -> None:
+    key = key_with(concurrency=2)
+    worker.limits.apply([key])
+    first = Worker(tmp_path, 1, clock)
+    worker.sweep()
+    assert worker.code(key) is None
+    first.board.close()
+    worker.sweep()
+    worker.limits.ended(key, 1.0)
+    second = Worker(tmp_path, 2, clock)
+    worker.sweep()
+
+    assert second.board.others("key-1 in flight") == 0
+    second.board.close()
+
+
 def test_a_worker_that_comes_learns_what_runs_elsewhere(worker: Worker, tmp_path: Path, clock: Clock) -> None:
     key = key_with(concurrency=2)
     worker.limits.apply([key])

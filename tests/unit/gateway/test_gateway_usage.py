@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, delta, post, stream, table, until, whole
 
 from roost.domain.key import digest_of
@@ -298,3 +300,19 @@ async def test_the_autoscaler_is_told_what_came_and_what_waits(world: World) -> 
     await until(lambda: not any(replica.in_flight for replica in gateway.books.replicas.values()))
     told = gateway.demand.report(gateway)[ENDPOINT]
     assert (told["requests"], told["finished"], told["unserved"]) == (2, 2, 0)
+
+
+async def test_short_of_files_a_sweep_counts_and_logs_all_the_same(world: World) -> None:
+    await world.ask(post())
+    gateway = world.gateway
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with capture_logs() as said:
+            for _ in range(3):
+                gateway.sweep()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [entry["part"] for entry in said] == ["the board"]
+    assert gateway.settings.logs_dir.joinpath("gateway-0.access.log").stat().st_size
+    assert sum(meters.read_all(gateway.settings.run_dir)[ENDPOINT])
