@@ -7,6 +7,7 @@ connected or not: one that does not answer is unknown, never idle.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ class GatewayPeer:
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     demand: dict[str, Demand] = field(default_factory=dict)
     reported_at: datetime | None = None
+    heard_at: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class GatewayRegistry:
 
     For ``settle`` after the start nothing is known of replicas in flight: gateways of before may not have
     reconnected yet. ``expected`` gives the pids of the gateways that there should be: one that lives and has not
-    reported to this control plane is unknown, not idle. ``news`` is called after each report.
+    reported to this control plane is unknown, not idle. ``news`` is called after each report. ``clock`` (seconds) is
+    one that nobody sets.
     """
 
     def __init__(
@@ -100,12 +103,14 @@ class GatewayRegistry:
         settle: timedelta = timedelta(seconds=3),
         alive: Callable[[int], bool] = psutil.pid_exists,
         expected: Callable[[], Iterable[int]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
         self._started = now()
         self._settle = settle
         self._alive = alive
         self._expected = expected
+        self._clock = clock
         self._peers: dict[str, GatewayPeer] = {}
         self._counted: dict[str, Demand] = {}
         self._moved = asyncio.Event()
@@ -134,12 +139,14 @@ class GatewayRegistry:
             held = {str(key): int(value) for key, value in report["held"].items()}
             requests = {str(key): dict(value) for key, value in report["requests"].items()}
             demand = {str(key): _demand(value) for key, value in report.get("demand", {}).items()}
+            heard = {str(key): float(value) for key, value in report.get("heard", {}).items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadRequest(f"The report lacks or garbles a field: {error}.") from error
         peer = self._peers.setdefault(gateway_id, GatewayPeer(pid))
         self._count(peer, demand)
         peer.pid, peer.term, peer.version = pid, term, version
         peer.in_flight, peer.held, peer.requests, peer.reported_at = in_flight, held, requests, self._now()
+        peer.heard_at = {replica_id: self._clock() - max(0.0, ago) for replica_id, ago in heard.items()}
         self._tell()
 
     def _count(self, peer: GatewayPeer, demand: dict[str, Demand]) -> None:
@@ -185,6 +192,11 @@ class GatewayRegistry:
     def load(self, replica_id: str) -> int:
         """Requests in flight on a replica as last reported, for choosing among replicas that serve."""
         return sum(peer.in_flight.get(replica_id, 0) for peer in self._peers.values())
+
+    def heard(self, replica_id: str) -> timedelta | None:
+        """How long ago a gateway last had anything from a replica; None when none told of it."""
+        times = [at for peer in self._peers.values() if (at := peer.heard_at.get(replica_id)) is not None]
+        return timedelta(seconds=self._clock() - max(times)) if times else None
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Cumulative requests per endpoint, ``{"completed", "failed"}``, over the live gateways."""

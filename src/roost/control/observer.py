@@ -119,6 +119,7 @@ class Observer:
             probing=None if proof is None else proof.last,
             watched=proof is not None and proof.watched,
             unresponsive_for=None if proof is None else proof.unresponsive_for,
+            heard_ago=self._gateways.heard(row.id),
             failure=failure,
             in_flight=in_flight,
         )

@@ -34,7 +34,7 @@ class ReplicaBook:
     """A replica: where it is, its connections, requests in flight here, and what ``policy.balance.Candidate`` names.
 
     ``standing`` keeps new requests away for a while after it failed to answer, as does ``healthy`` False until it
-    answers its health check again (``probes``). ``room`` is below how many requests in flight it takes another one
+    answers its health check again (``probes``, which also note ``heard_at``: when bytes last came from it). ``room`` is below how many requests in flight it takes another one
     without a further look. ``shown`` is the name under which the board has its requests in flight, empty when no other
     worker wants to know them. ``listed`` is False once no table names it. ``mark`` are the header lines for the answers
     of an endpoint's only replica.
@@ -47,6 +47,7 @@ class ReplicaBook:
         "draining",
         "heads",
         "healthy",
+        "heard_at",
         "id",
         "in_flight",
         "listed",
@@ -79,6 +80,7 @@ class ReplicaBook:
         self.prefix = prefix
         self.standing: Standing = GOOD
         self.healthy = True
+        self.heard_at = -math.inf
         self.listed = True
         self.heads = tuple(_head_start(address, path.decode()) for path in INFERENCE_PATHS)
         self._label = b"x-roost-replica: %b\r\nx-roost-route: " % route.id.encode("ascii", "strict")
@@ -215,8 +217,12 @@ class Books:
                 del self.replicas[replica.id]
 
     def report(self) -> dict[str, Any]:
-        """The counts of this worker as the control plane wants them."""
+        """The counts of this worker as the control plane wants them; ``heard``: seconds since bytes came from a
+        replica, to within a second or so."""
+        now = self._loop.time()
+        heard = {r.id: round(now - r.heard_at, 1) for r in self.replicas.values() if r.heard_at > -math.inf}
         return {
+            "heard": heard,
             "in_flight": {replica.id: replica.in_flight for replica in self.replicas.values()},
             "held": {book.route.id: book.held.size for book in self.endpoints.values()},
             "waiting_for_slot": {b.route.id: b.held.size for b in self.endpoints.values() if b.ready and b.held.size},

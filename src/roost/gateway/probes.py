@@ -157,6 +157,7 @@ class Probes:
     def _ask(self, replica: ReplicaBook, path: str | None) -> None:
         if replica.pool.heard and replica.healthy:
             replica.pool.heard = False
+            replica.heard_at = self._gateway.now()
             self._misses.pop(replica, None)
             return
         check = self._checks[replica] = Check(replica, path)
@@ -169,6 +170,7 @@ class Probes:
         if not check.over:
             check.drop()
         if check.alive or replica.pool.heard:
+            replica.heard_at = self._gateway.now()
             self._misses.pop(replica, None)
             self._answers(book, replica)
             return

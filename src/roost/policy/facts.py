@@ -35,8 +35,9 @@ class PlanSettings:
 class ReplicaFacts:
     """One replica: its row, what the runtime says (None: it does not know the replica), whether the probe has proven
     it (``probing``: the last answer that fell short) and whether it is looked after since, how long it has not
-    answered its health check (None: nobody knows that it does not), what went wrong (explained, if it exited), and its
-    requests in flight (None: not all gateways have told since its drain was published)."""
+    answered its health check (None: nobody knows that it does not), how long ago a gateway had anything from it (None:
+    none told), what went wrong (explained, if it exited), and its requests in flight (None: not all gateways have told
+    since its drain was published)."""
 
     replica: Replica
     observed: RuntimeStatus | None
@@ -44,6 +45,7 @@ class ReplicaFacts:
     probing: str | None = None
     watched: bool = False
     unresponsive_for: timedelta | None = None
+    heard_ago: timedelta | None = None
     failure: Failure | None = None
     in_flight: int | None = None
 

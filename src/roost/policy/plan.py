@@ -185,7 +185,8 @@ def _check_deadline(draft: Draft, item: ReplicaFacts) -> None:
 
 
 def _watch_over(draft: Draft) -> None:
-    """Note which replicas stopped answering, or answer again; end those that are silent for too long."""
+    """Note which replicas stopped answering, or answer again; end those that are silent for too long. One that still
+    gives output to a gateway is not: some engines answer nothing else while they work."""
     allowed = draft.settings.unresponsive_deadline
     for item in draft.in_state(ReplicaState.READY):
         replica, silence = item.replica, item.unresponsive_for
@@ -196,7 +197,8 @@ def _watch_over(draft: Draft) -> None:
                 draft.notes.append(Note("replica.responsive", ANSWERS, replica.id))
             continue
         silent = f"{SILENT} for {round(silence.total_seconds())} s"
-        if silence >= allowed:
+        mute = silence if item.heard_ago is None else min(silence, item.heard_ago)
+        if mute >= allowed:
             failure = Failure("unresponsive", f"The replica {silent}.", "Look at the engine's last log lines.")
             draft.fail(failure, ready_at=replica.ready_at)
             draft.notes.append(Note("replica.failed", failure.message, replica.id, {"code": failure.code}))
@@ -204,7 +206,7 @@ def _watch_over(draft: Draft) -> None:
             # What hangs does nothing with a grace.
             draft.stop[replica.id] = Stop(replica.id, timedelta(0))
             continue
-        draft.wakes.append(allowed - silence)
+        draft.wakes.append(allowed - mute)
         if not known:
             draft.write(replace(replica, reason=silent))
             draft.notes.append(Note("replica.unresponsive", silent, replica.id))

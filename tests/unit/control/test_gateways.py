@@ -149,3 +149,18 @@ def test_reports_of_gateways_that_tell_no_demand_are_taken() -> None:
     assert registry.demand("e").requests == 0
     with pytest.raises(BadRequest):
         registry.report({**report("g0", 1, {}), "demand": {"e": {"requests": "many"}}})
+
+
+def test_what_any_gateway_had_from_a_replica_grows_old_by_a_clock_that_nobody_sets() -> None:
+    at = 100.0
+    registry = GatewayRegistry(FakeClock().now, clock=lambda: at)
+    assert registry.heard("r") is None
+    registry.report(report("g0", 1, {}) | {"heard": {"r": 9.0}})
+    registry.report(report("g1", 1, {}, pid=2) | {"heard": {"r": 2.0, "other": 1}})
+    at += 5
+    assert registry.heard("r") == timedelta(seconds=7)
+    registry.report(report("g1", 1, {}, pid=2))  # of a release that does not tell
+    assert registry.heard("r") == timedelta(seconds=14)
+    assert registry.heard("other") is None
+    with pytest.raises(BadRequest):
+        registry.report(report("g0", 1, {}) | {"heard": {"r": "now"}})

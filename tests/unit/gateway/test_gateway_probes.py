@@ -99,3 +99,18 @@ async def test_without_a_path_being_connected_to_is_enough(world: World) -> None
                 probes.turn()
         await until(lambda: all(check.over for check in probes._checks.values()))
     assert (asked.count, replica.healthy) == (0, True)
+
+
+async def test_the_report_tells_when_a_replica_was_last_heard(world: World) -> None:
+    probes, asked, replica = begin(world)
+    assert world.gateway.books.report()["heard"] == {}
+    asked.answer = ""
+    await world.ask(post())  # output is as good as an answer to the check
+    for _ in range(SLICES):
+        probes.turn()
+    told = world.gateway.books.report()["heard"][replica.id]
+    assert 0 <= told < 60
+    before = replica.heard_at
+    for count in range(1, MISSES + 1):
+        await a_second(probes, partial(asked.reached, count))
+    assert replica.heard_at == before

@@ -486,6 +486,16 @@ def test_a_replica_that_is_silent_for_too_long_is_killed_and_replaced_with_the_r
     assert decision.update[0].stop_requested_at == NOW
 
 
+def test_a_replica_that_gives_output_is_not_killed_for_its_health_check() -> None:
+    row = replica(reason="has not answered its health check for 4 s")
+    long = timedelta(minutes=5)
+    decision = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_for=long, heard_ago=timedelta(seconds=2))))
+    assert (decision.stop, decision.notes, decision.status.state) == ((), (), State.STARTED)
+    assert decision.requeue_after == timedelta(seconds=28)
+    decision = decide(facts(endpoint(State.STARTED), seen(row, unresponsive_for=long, heard_ago=timedelta(seconds=30))))
+    assert decision.stop == (Stop(row.id, timedelta(0)),)
+
+
 def test_a_replica_that_serves_is_looked_after() -> None:
     row = replica()
     assert decide(facts(endpoint(State.STARTED), seen(row, watched=False))).probe == (row,)
