@@ -34,10 +34,10 @@ class ReplicaBook:
     """A replica: where it is, its connections, requests in flight here, and what ``policy.balance.Candidate`` names.
 
     ``standing`` keeps new requests away for a while after it failed to answer, as does ``healthy`` False until it
-    answers its health check again (``probes``, which also note ``heard_at``: when bytes last came from it). ``room`` is below how many requests in flight it takes another one
-    without a further look. ``shown`` is the name under which the board has its requests in flight, empty when no other
-    worker wants to know them. ``listed`` is False once no table names it. ``mark`` are the header lines for the answers
-    of an endpoint's only replica.
+    answers its health check again (``probes``, which also note ``heard_at``: when bytes last came from it). ``room`` is
+    below how many requests in flight it takes another one without a further look. ``shown`` is the name under which the
+    board has its requests in flight, empty when no other worker wants to know them. ``listed`` is False once no table
+    names it. ``mark`` are the header lines for the answers of an endpoint's only replica.
     """
 
     __slots__ = (

@@ -102,7 +102,15 @@ class Renewal:
         if self._stopped:
             raise CannotRestart("The server is stopping.")
         self._tell(RENEWING)
-        takeover.execute(self._argv, self._hold(self._number))
+        takeover.execute(self._argv, self._hold(self._number), self._take_wishes())
+
+    def _take_wishes(self) -> tuple[int, ...]:
+        """What was wished for meanwhile, as the signal that asks for it: the next program is to do it."""
+        if not self._wished.is_set():
+            return ()
+        whole, self._all = self._all, False
+        self._wished.clear()
+        return (signal.SIGUSR2 if whole else takeover.RESTART_GATEWAYS,)
 
     async def _check(self) -> None:
         if not self._argv:

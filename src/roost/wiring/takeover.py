@@ -58,12 +58,16 @@ class Handover:
         return (self.listening, self.lock, self.lifeline, self.held, *(fd for fd in pipes if fd is not None))
 
 
-def execute(argv: Sequence[str], handover: Handover) -> None:
-    """Become ``argv``. Returns only by raising ``CannotRestart``: nothing has changed then."""
+def execute(argv: Sequence[str], handover: Handover, wishes: Sequence[int] = ()) -> None:
+    """Become ``argv``, for which the signals ``wishes`` wait then, as if they came only now. Returns only by raising
+    ``CannotRestart``: nothing has changed then, and the signals come to this program."""
     text = json.dumps({"protocol": PROTOCOL, **asdict(handover)})
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     inheritable = {fd: os.get_inheritable(fd) for fd in handover.descriptors}
     try:
+        for number in wishes:
+            # To this thread, which blocks it: another one might take it at once. What waits outlives the execution.
+            signal.raise_signal(number)
         for fd in inheritable:
             os.set_inheritable(fd, True)
         os.execve(argv[0], list(argv), config.handing_over(text))
