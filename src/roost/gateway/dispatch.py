@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.02
 """Slots that other workers free are looked for this often while a request waits."""
+MOST_UNREACHED = 3
+"""A request whose time is over is refused after so many replicas, or tries of one, that could not be reached."""
 MOST_REFUSALS = 8
 """A request that replicas refused as full this often gets their answer."""
 BUSY_S = 10.0
@@ -48,7 +50,7 @@ def pick(exchange: Exchange) -> ReplicaBook | None:
 def hold(exchange: Exchange) -> None:
     """Let a new request wait; what has no room in the queue is refused."""
     gateway, book = exchange.gateway, exchange.book
-    _set_deadline(exchange)
+    exchange.deadline = deadline(exchange)
     loser = book.held.push(exchange, gateway.settings.hold_limit, gateway.now())
     if loser is not exchange:
         gateway.cells[counters.HELD] += 1
@@ -66,11 +68,36 @@ def again(exchange: Exchange) -> None:
     if replica is not None:
         exchange.send_to(replica)
         return
-    _set_deadline(exchange)
+    exchange.deadline = deadline(exchange)
     book.held.put_back(exchange, gateway.now())
     gateway.cells[counters.HELD] += 1
     show(gateway, book)
     _look_again(gateway, book)
+
+
+def go_round(exchange: Exchange) -> None:
+    """The replica could not be reached: try again, unless the request has waited as long as it may."""
+    gateway = exchange.gateway
+    exchange.unreached += 1
+    if exchange.unreached >= MOST_UNREACHED and gateway.now() >= deadline(exchange):
+        exchange.refuse(_too_late(gateway, exchange.book))
+        serve_next(gateway, exchange.book)
+    else:
+        exchange.again()
+
+
+def deadline(exchange: Exchange) -> float:
+    """The loop time until which it may wait. It follows from what no waiting and no try in vain changes: the start of
+    the request, and the loss of a replica that was at work on it."""
+    settings, request = exchange.gateway.settings, exchange.request
+    seconds = admission.hold_seconds(request.announced_timeout(), settings.hold_timeout_s)
+    until = request.started + seconds
+    if exchange.begun:
+        # Comments keep its client patient, whatever that announced; and it may be older than any request can wait.
+        until = max(until, exchange.lost_at + max(seconds, settings.hold_timeout_s))
+        if exchange.first is None:
+            until = max(until, request.started + settings.hold_stream_timeout_s)
+    return until
 
 
 def give_up(exchange: Exchange) -> None:
@@ -162,7 +189,7 @@ def turned_away(exchange: Exchange, replica: ReplicaBook, refusal: Refusal) -> b
     after = refusal.retry_after or 0.0
     replica.standing = full(replica.standing, now, after)
     exchange.refusals += 1
-    _set_deadline(exchange)
+    exchange.deadline = deadline(exchange)
     # No time helps against an upstream's account that is used up.
     hopeless = refusal.code == "insufficient_quota"
     return not hopeless and exchange.refusals < MOST_REFUSALS and now + after < exchange.deadline
@@ -252,14 +279,6 @@ def _look_again(gateway: Gateway, book: EndpointBook) -> None:
 def _looked_at_again(gateway: Gateway, book: EndpointBook) -> None:
     book.timer = None
     serve(gateway, book)
-
-
-def _set_deadline(exchange: Exchange) -> None:
-    request = exchange.request
-    default = exchange.gateway.settings.hold_timeout_s
-    # A stream that has begun may be older than any request can wait.
-    since = exchange.gateway.now() if exchange.begun else request.started
-    exchange.deadline = since + admission.hold_seconds(request.announced_timeout(), default)
 
 
 def _no_room(gateway: Gateway, book: EndpointBook) -> Refusal:

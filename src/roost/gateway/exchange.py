@@ -39,9 +39,10 @@ class Exchange:
 
     ``payload`` is the body as replicas get it, ``sent`` the bytes that the client got, ``first`` the loop time of its
     first one, ``deadline`` the loop time until which it may be held, ``where`` the replica that was tried last and
-    ``mark`` the header lines that tell so, ``refusals`` how often replicas were full. ``prompt`` is set once there was
-    a choice to make, ``owed`` are the tokens of it that count as not computed yet. ``tried`` is the last of its
-    ``tries``; of those before it, the client has ``carried`` tokens, and never got ``wasted`` ones.
+    ``mark`` the header lines that tell so, ``refusals`` how often replicas were full, ``unreached`` how often one could
+    not be connected to, ``lost_at`` the loop time at which the last one was lost that was at work on it (before that,
+    the request's start). ``prompt`` is set once there was a choice to make, ``owed`` are the tokens of it that count as
+    not computed yet. ``tried`` is the last of its ``tries``; of those before it, the client has ``carried`` tokens, and never got ``wasted`` ones.
 
     ``begun``: the client has the head of an event stream, so that only whole events may follow. ``emitted`` records
     what it has where another replica could go on (None: none could); ``joined`` is what the answer of one that does
@@ -66,6 +67,7 @@ class Exchange:
         "front",
         "gateway",
         "joined",
+        "lost_at",
         "mark",
         "owed",
         "payload",
@@ -76,6 +78,7 @@ class Exchange:
         "sent",
         "tried",
         "tries",
+        "unreached",
         "wasted",
         "where",
     )
@@ -88,7 +91,8 @@ class Exchange:
         self.adapted = adapted
         self.payload = b""
         self.deadline = 0.0
-        self.sent = self.crashes = self.refusals = self.owed = 0
+        self.lost_at = request.started
+        self.sent = self.crashes = self.refusals = self.unreached = self.owed = 0
         self.tries = self.carried = self.wasted = 0
         self.tried: Attempt | None = None
         self.mark = b""
@@ -173,7 +177,7 @@ class Exchange:
         replica = attempt.replica
         replica.standing = failed(replica.standing, self.gateway.now())
         self._leave()
-        self.again()
+        dispatch.go_round(self)
 
     def lost(self, attempt: Attempt, reason: str, *, stale: bool) -> None:
         """The connection to the replica broke, or what came over it made no sense."""
@@ -184,7 +188,8 @@ class Exchange:
             self._attempt_on(replica).connect()
             return
         gateway.cells[counters.FAILURES] += 1
-        replica.standing = failed(replica.standing, gateway.now())
+        self.lost_at = gateway.now()
+        replica.standing = failed(replica.standing, self.lost_at)
         if self.first is not None or (self.sent and not self.begun):
             survive.go_on(self, attempt)
             self._serve_next()
@@ -352,6 +357,8 @@ class Exchange:
         key = request.key
         if key is not None and key.metered:
             gateway.key_limits.ended(key, now - request.started)
+        # Else the client went while a connection to the first replica was being made.
+        taken = attempt is not None and (attempt.sent_at or self.first is not None)
         held = None
         if self.deadline:
             held = (attempt.sent_at if attempt is not None and attempt.sent_at else now) - request.started
@@ -371,6 +378,6 @@ class Exchange:
                 self.carried,
                 held,
                 self.adapted.stream,
-                attempt.told() if attempt is not None else 0,
+                attempt.told() if attempt is not None and taken else None,
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost.gateway import admission
+from roost.gateway import admission, dispatch
 from roost.gateway.answers import connection_line
 from roost.gateway.http1 import chunk
 from roost.gateway.request import COMPLETIONS
@@ -33,9 +33,7 @@ def comfort(gateway: Gateway, book: EndpointBook) -> None:
                 exchange.write(comment)
         elif now - exchange.request.started >= QUIET_S and _may_begin(exchange):
             exchange.begun = True
-            # The client is not silent any more, and waits on.
-            longest = exchange.request.started + gateway.settings.hold_stream_timeout_s
-            exchange.deadline = max(exchange.deadline, longest)
+            exchange.deadline = dispatch.deadline(exchange)
             exchange.write(_head(exchange) + comment)
 
 

@@ -270,6 +270,33 @@ async def test_a_wait_in_vain_ends_with_an_error_frame(world: World) -> None:
     assert json.loads(answer.events[-1])["error"]["code"] == "endpoint_stopped"
 
 
+@pytest.mark.parametrize("world", [{"hold_timeout_s": 10.0}], indirect=True)
+async def test_a_stream_waits_so_long_after_its_replica_was_lost_however_often_another_cannot_be_reached(
+    world: World,
+) -> None:
+    world.upstream.handler = engine(1, cut=4)
+    world.route(world.replica(1), continues=True)
+    client = await world.connect()
+    await client.send(ask_of("chat"))
+    await world.upstream.wait_for(1)
+    world.route(continues=True)
+    await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    (exchange,) = world.gateway.books.endpoints[ENDPOINT].held
+    lost_at = exchange.lost_at
+    await world.upstream.stop()
+    world.route(world.replica(2), continues=True)
+    for second in range(0, 9, 2):
+        world.gateway.now = lambda at=lost_at + second: at  # type: ignore[misc]
+        world.gateway.sweep()
+        await until(lambda: not any(world.gateway.books.report()["in_flight"].values()))
+        assert (exchange.done, exchange.deadline) == (False, lost_at + 10.0)
+    world.gateway.now = lambda: lost_at + 12.0
+    world.gateway.sweep()
+    answer = await client.answer()
+    assert answer.complete
+    assert json.loads(answer.events[-1])["error"]["code"] == "not_ready"
+
+
 async def test_a_client_that_hangs_up_while_its_stream_waits_leaves_nothing(world: World) -> None:
     world.upstream.handler = engine(1, cut=4)
     world.route(world.replica(1), continues=True)

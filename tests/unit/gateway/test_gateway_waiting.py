@@ -92,6 +92,48 @@ async def test_a_stream_that_waited_in_vain_ends_with_an_error_frame(world: Worl
     assert '"code":"not_ready"' in answer.events[-1].replace(" ", "")
 
 
+async def no_slot(world: World) -> None:
+    """Until no request is on its way to a replica."""
+    await until(lambda: not any(world.gateway.books.report()["in_flight"].values()))
+
+
+@pytest.mark.parametrize("world", [{"hold_stream_timeout_s": 20.0, "hold_timeout_s": 10.0}], indirect=True)
+async def test_a_stream_whose_replica_can_never_be_reached_ends_when_its_time_is_over(world: World) -> None:
+    world.route(state="STARTING")
+    client = await held(world, STREAM)
+    later(world, 6.0)
+    await world.upstream.stop()
+    world.route(world.replica())
+    for _ in range(6):
+        await no_slot(world)
+        assert world.gateway.books.report()["held"][ENDPOINT] == 1
+        later(world, 2.0)
+    for _ in range(4):
+        await no_slot(world)
+        later(world, 2.0)
+    answer = await client.answer()
+    assert (answer.status, answer.complete) == (200, True)
+    assert '"code":"not_ready"' in answer.events[-1].replace(" ", "")
+
+
+async def test_a_crash_takes_nothing_of_the_time_that_a_stream_may_wait(world: World) -> None:
+    async def dies(seen: Seen, peer: Peer) -> None:
+        world.route(state="STARTING")
+        peer.reset()
+
+    world.upstream.handler = dies
+    world.route(state="STARTING")
+    await held(world, STREAM, headers={"x-stainless-read-timeout": "10"})
+    later(world, 6.0)
+    (exchange,) = world.gateway.books.endpoints[ENDPOINT].held
+    began, longest = exchange.request.started, world.gateway.settings.hold_stream_timeout_s
+    assert exchange.deadline == began + longest
+    world.route(world.replica())
+    await world.upstream.wait_for(1)
+    await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    assert (exchange.crashes, exchange.deadline) == (1, began + longest)
+
+
 async def test_a_replica_that_answers_with_an_error_after_comments_gives_an_error_frame(world: World) -> None:
     world.route(state="STARTING")
     client = await held(world, STREAM)
