@@ -42,7 +42,8 @@ class Exchange:
     ``mark`` the header lines that tell so, ``refusals`` how often replicas were full, ``unreached`` how often one could
     not be connected to, ``lost_at`` the loop time at which the last one was lost that was at work on it (before that,
     the request's start). ``prompt`` is set once there was a choice to make, ``owed`` are the tokens of it that count as
-    not computed yet. ``tried`` is the last of its ``tries``; of those before it, the client has ``carried`` tokens, and never got ``wasted`` ones.
+    not computed yet. ``tried`` is the last of its ``tries``; of those before it, the client has ``carried`` tokens, and
+    never got ``wasted`` ones.
 
     ``begun``: the client has the head of an event stream, so that only whole events may follow. ``emitted`` records
     what it has where another replica could go on (None: none could); ``joined`` is what the answer of one that does

@@ -49,8 +49,13 @@ _EMPTY: Sums = [0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0]
 UNKNOWN: Counted = (None, None, None)
 
 
-Told = Tokens | bytes | int
-"""An answer's tokens, or all of its bytes, in which they are yet to be found, or about how many it has had."""
+Told = Tokens | bytes | int | None
+"""An answer's tokens, or all of its bytes, in which they are yet to be found, or about how many it has had; None where
+no replica has taken the request."""
+BYTES_OF_TOKEN = 4
+"""Of a request's body, where nobody told how many tokens its prompt has ..."""
+UNKNOWN_CONTEXT = 131_072
+"""... which are as many as fit into the context at most, or so many where that is unknown: a body may hold images."""
 Ended = tuple[
     float,
     Request,
@@ -133,12 +138,16 @@ class Usage:
             if held is not None:
                 gateway.meters.held(endpoint_id, held)
             counted = UNKNOWN
-            if tries and alike.answered:
+            if tries and alike.answered and told is not None:
                 counted = _add_tokens(alike.sums, told, carried)
+                prompt = counted[0]
+                if prompt is None:
+                    prompt = min(request.received // BYTES_OF_TOKEN, book.route.context_length or UNKNOWN_CONTEXT)
+                    alike.sums[PROMPT] += prompt
                 if first is not None and stream:
                     self._add_stream(endpoint_id, alike.sums, counted[2], first - request.started, at - first)
                 if key_id is not None and key is not None and key.metered:
-                    spent[key_id] = spent.get(key_id, 0) + (counted[0] or 0) + (counted[2] or 0)
+                    spent[key_id] = spent.get(key_id, 0) + prompt + (counted[2] or 0)
             wall = book.last_at = at + ahead
             began = first - request.started if first is not None else None
             log(wall, request.id, alike.place, seconds, began, sent, tries, counted)
@@ -178,8 +187,8 @@ class Usage:
         self._gateway.counters.first_byte(first_s)
 
 
-def _add_tokens(sums: Sums, told: Told, carried: int) -> Counted:
-    """Add an answer's tokens; them, for the log."""
+def _add_tokens(sums: Sums, told: Tokens | bytes | int, carried: int) -> Counted:
+    """Add an answer's tokens; them, for the log. Without a prompt's they are an estimate."""
     tokens = told
     if isinstance(tokens, bytes):
         tokens = tokens_in(tokens) or tokens_at_start(tokens) or 0

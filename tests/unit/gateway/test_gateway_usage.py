@@ -90,7 +90,7 @@ async def test_a_stream_whose_client_hangs_up_counts_what_it_had(world: World) -
     await until(lambda: not world.gateway.fronts)
     row = sums(world)["client_hung_up"]
     assert row["estimated"] == 1
-    assert "prompt_tokens" not in row
+    assert row["prompt_tokens"] == len(json.dumps({"model": ENDPOINT, "stream": True})) // 4
     assert 6 <= row["completion_tokens"] <= 10
     assert logged(world)[-1]["prompt_tokens"] is None
 
@@ -277,6 +277,39 @@ async def test_a_key_with_a_budget_pays_for_the_answer(world: World) -> None:
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 200
     world.gateway.sweep()
     assert (await world.ask(post({"model": ENDPOINT}, key="rk-poor"))).status == 429
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_prompt_is_paid_for_though_its_client_hangs_up(world: World, begun: bool) -> None:
+    async def answer(seen: Seen, peer: Peer) -> None:
+        if begun:
+            await peer.send(stream(delta(role="assistant"), delta("a")).removesuffix(b"0\r\n\r\n"))
+        await peer.gone.wait()
+
+    world.upstream.handler = answer
+    key = RouteKey(digest_of("rk-poor"), "key-poor", "alice", "member", tokens_per_minute=2000)
+    made = table(world.version + 1, world.replica(1), context_length=3000)
+    world.gateway.apply(replace(made, keys=(key,)))
+    body = {"model": ENDPOINT, "stream": True, "messages": [{"role": "user", "content": "word " * 4000}]}
+    client = await world.connect()
+    await client.send(post(body, key="rk-poor"))
+    await world.upstream.wait_for(1)
+    if begun:
+        await until(lambda: any(f.active and f.active.sent for f in world.gateway.fronts))
+    client.hang_up()
+    await until(lambda: not world.gateway.fronts)
+    assert sums(world)["client_hung_up"]["prompt_tokens"] == 3000
+    refused = await world.ask(post({"model": ENDPOINT}, key="rk-poor"))
+    assert (refused.status, refused.error["code"]) == (429, "token_rate_limited")
+
+
+async def test_a_prompt_that_no_replica_took_costs_nothing(world: World) -> None:
+    await world.connect()
+    await until(lambda: bool(world.gateway.fronts))
+    (front,) = world.gateway.fronts
+    front.data_received(post())
+    front.eof_received()  # before the connection to the replica can be there
+    assert "prompt_tokens" not in sums(world)["client_hung_up"]
 
 
 async def test_the_autoscaler_is_told_what_came_and_what_waits(world: World) -> None:
