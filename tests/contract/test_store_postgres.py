@@ -67,3 +67,16 @@ async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         await store.open()
     assert "secret" not in raised.value.message
     assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_cannot_hold_all_text(server: Engine, encoding: str) -> None:
+    with server.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS roost_ascii"))
+        made = f"CREATE DATABASE roost_ascii TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+        connection.execute(text(made))
+    store = registry.store(server.url.set(database="roost_ascii").render_as_string(hide_password=False))
+    with pytest.raises(InvalidSettings, match=f"encoding {encoding}.* --encoding=UTF8 roost_ascii$"):
+        await store.open()
+    with server.connect() as connection:
+        connection.execute(text("DROP DATABASE roost_ascii WITH (FORCE)"))

@@ -77,7 +77,8 @@ def connect(location: Location, busy_timeout: timedelta) -> AsyncEngine:
     """
     if location.file is None:
         try:
-            return create_async_engine(location.url, pool_pre_ping=True)
+            # Whatever the environment says: without an encoding the driver gives bytes for text.
+            return create_async_engine(location.url, pool_pre_ping=True, connect_args={"client_encoding": "UTF8"})
         except (ImportError, NoSuchModuleError) as error:
             needs = "PostgreSQL needs the package psycopg; run: pip install 'roost[postgres]'."
             raise InvalidSettings(needs) from error
@@ -155,6 +156,19 @@ async def use_write_ahead_log(location: Location, engine: AsyncEngine, patience:
             await asyncio.sleep(0.01)
         else:
             return
+
+
+def require_unicode(location: Location, connection: Connection) -> None:
+    """Raise ``InvalidSettings`` when the database cannot hold all text that is Unicode; SQLite always can."""
+    if location.file is not None:
+        return
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        name = location.url.database
+        raise InvalidSettings(
+            f"{location.shown} has the encoding {encoding}, in which not all text can be kept; create it with UTF8: "
+            f"createdb --template=template0 --encoding=UTF8 {name}"
+        )
 
 
 def _create_file(location: Location, path: Path) -> None:

@@ -54,6 +54,7 @@ class SqlStore:
         try:
             await connections.use_write_ahead_log(self._location, engine, self._busy_timeout)
             async with engine.execution_options(**{connections.WRITING: True}).begin() as connection:
+                await connection.run_sync(partial(connections.require_unicode, self._location))
                 await connection.run_sync(schema.migrate, self._location.shown)
         except DBAPIError as error:
             await engine.dispose()
