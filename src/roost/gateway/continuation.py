@@ -41,7 +41,7 @@ def fit(kind: Kind, adapted: Adapted) -> bool:
         prompt = adapted.body.get("prompt")
         if not isinstance(prompt, str) and not (isinstance(prompt, list) and begins_with_token(prompt)):
             return False
-    elif kind is not CHAT:
+    elif kind is not CHAT or not _takes_a_beginning(adapted.body.get("messages")):
         return False
     body = adapted.body
     if adapted.shape is not None or not adapted.stream:
@@ -49,6 +49,19 @@ def fit(kind: Kind, adapted: Adapted) -> bool:
     return _LOOKED_AT.isdisjoint(body) or all(
         body.get(name) in _HARMLESS or (name in ("n", "best_of") and body[name] == 1) for name in _LOOKED_AT
     )
+
+
+def _takes_a_beginning(messages: Any) -> bool:
+    # Engines judge what a message says, and some take what is no text: it cannot be written on.
+    if not isinstance(messages, list) or not messages:
+        return False
+    last = messages[-1]
+    if not _begun(last):
+        return True
+    content = last.get("content")
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content)
+    return content is None or isinstance(content, str)
 
 
 def left(body: Mapping[str, Any], said: Said) -> int | None:
@@ -89,12 +102,17 @@ def continued(body: Mapping[str, Any], kind: Kind, said: Said) -> dict[str, Any]
 
 def _with_beginning(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     last = messages[-1]
-    if last.get("role") != "assistant" or last.get("tool_calls"):
+    if not _begun(last):
         return [*messages, {"role": "assistant", "content": text}]
     # The client itself had begun the answer: engines take one message at most for a beginning.
     content = last.get("content")
     both: Any = [*content, {"type": "text", "text": text}] if isinstance(content, list) else (content or "") + text
     return [*messages[:-1], {**last, "content": both}]
+
+
+def _begun(last: Mapping[str, Any]) -> bool:
+    """Whether the last message is the beginning of the answer."""
+    return last.get("role") == "assistant" and not last.get("tool_calls")
 
 
 def ending(said: Said, *, chat: bool) -> bytes:

@@ -7,6 +7,8 @@ upstream connection working for a client that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from roost.gateway import counters, dispatch, survive
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 STALE_S = 0.1
 """A reused connection that breaks this soon had been closed by the other side before the request came."""
 
+_FAILED = Refusal(502, "The engine failed before the end of the answer.", "engine_failed")
 _NO_STREAM = Refusal(502, "The engine did not answer with a stream.", "bad_upstream_answer")
 
 
@@ -178,7 +181,8 @@ class Exchange:
         replica = attempt.replica
         replica.standing = failed(replica.standing, self.gateway.now())
         self._leave()
-        dispatch.go_round(self)
+        with self._dealing(attempt):
+            dispatch.go_round(self)
 
     def lost(self, attempt: Attempt, reason: str, *, stale: bool) -> None:
         """The connection to the replica broke, or what came over it made no sense."""
@@ -191,13 +195,42 @@ class Exchange:
         gateway.cells[counters.FAILURES] += 1
         self.lost_at = gateway.now()
         replica.standing = failed(replica.standing, self.lost_at)
-        if self.first is not None or (self.sent and not self.begun):
-            survive.go_on(self, attempt)
-            self._serve_next()
-            return
-        self.wasted += attempt.generated()
-        self.emitted = None
-        self._crashed(reason)
+        with self._dealing(attempt):
+            if self._said_something:
+                survive.go_on(self, attempt)
+                self._serve_next()
+            else:
+                self.wasted += attempt.generated()
+                self.emitted = None
+                self._crashed(reason)
+
+    @property
+    def _said_something(self) -> bool:
+        # Beyond comments.
+        return self.first is not None or (self.sent > 0 and not self.begun)
+
+    @contextmanager
+    def _dealing(self, attempt: Attempt) -> Iterator[None]:
+        """With a loss. Whatever fails in that: no client must be left without an end, nor what it held be held for
+        ever. The failure itself is the event loop's to tell."""
+        dealt_with = False
+        try:
+            yield
+            dealt_with = True
+        finally:
+            if not dealt_with:
+                self._end_anyhow(attempt)
+
+    def _end_anyhow(self, attempt: Attempt) -> None:
+        if self.attempt is not None:
+            self.attempt.abort()
+            self._leave()
+        else:
+            dispatch.give_up(self)
+        if self._said_something:
+            self.break_off(attempt)
+        elif not self.done:
+            self.refuse(_FAILED)
 
     def _crashed(self, reason: str) -> None:
         self.crashes += 1
@@ -212,8 +245,9 @@ class Exchange:
         """The replica that was to repeat the answer gave another one: it is asked for the rest instead."""
         self.diverged = True
         self._leave()
-        survive.go_on(self, attempt, lost=False)
-        self._serve_next()
+        with self._dealing(attempt):
+            survive.go_on(self, attempt, lost=False)
+            self._serve_next()
 
     def leave_unresponsive(self) -> None:
         """The replica hangs: go elsewhere, where there is another one and nothing of the answer has come yet."""
@@ -241,7 +275,13 @@ class Exchange:
 
     def break_off(self, attempt: Attempt) -> None:
         """End an answer that cannot go on: with an error frame where it is a stream."""
-        words = attempt.last_words(Refusal(502, "The engine failed before the end of the answer.", "engine_failed"))
+        if self.done:
+            return
+        if self.begun and not attempt.stream:
+            # Nothing of this one has gone out: what has ends with a whole event.
+            self.refuse(_FAILED)
+            return
+        words = attempt.last_words(_FAILED)
         if words is not None:
             self.front.transport.write(words)
         else:

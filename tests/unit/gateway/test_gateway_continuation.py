@@ -240,6 +240,71 @@ async def test_what_cannot_go_on_ends_with_an_error_frame(world: World, extra: d
     assert not other.seen
 
 
+@pytest.mark.parametrize("content", [5, {"a": 1}, ["x"]], ids=repr)
+async def test_a_beginning_that_is_no_text_is_not_written_on(world: World, content: object) -> None:
+    async def dies(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD, chunked(chunk_of("Hel")))
+        peer.reset()
+
+    world.upstream.handler = dies
+    world.route(world.replica(1), continues=True)
+    messages = [{"role": "assistant", "content": content}]
+    answer = await world.ask(post({"model": ENDPOINT, "stream": True, "messages": messages}))
+    assert answer.complete
+    assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
+
+
+@pytest.mark.parametrize("said", [True, False])
+async def test_what_fails_while_a_loss_is_dealt_with_ends_the_request(world: World, said: bool) -> None:
+    go = asyncio.Event()
+
+    async def dies(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD, *[chunked(chunk_of("Hel"))] * said)
+        await go.wait()
+        peer.reset()
+
+    world.upstream.handler = dies
+    told = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.set())
+    world.route(world.replica(1), continues=True)
+    client = await world.connect()
+    await client.send(ask_of("chat"))
+    await world.upstream.wait_for(1)
+    (front,) = world.gateway.fronts
+    exchange: Any = front.active
+    if said:
+        await until(lambda: exchange.first is not None)
+        exchange.adapted.body["messages"] = None
+    else:
+        exchange.crashes = None
+    go.set()
+    answer = await client.answer()
+    if said:
+        assert answer.complete
+        assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
+    else:
+        assert (answer.status, answer.error["code"]) == (502, "engine_failed")
+    await asyncio.wait_for(told.wait(), 5)
+    assert not any(world.gateway.books.report()["in_flight"].values())
+    assert world.gateway.books.endpoints[ENDPOINT].failed == 1
+
+
+async def test_a_loss_before_the_next_answers_head_ends_with_an_error_frame_too(world: World) -> None:
+    async def dies_at_once(seen: Seen, peer: Peer) -> None:
+        peer.reset()
+
+    world.upstream.handler = engine(1, cut=5)
+    second = await world.another(dies_at_once)
+    world.route(world.replica(1), continues=True)
+    client = await world.connect()
+    await client.send(ask_of("chat"))
+    await world.upstream.wait_for(1)
+    world.route(world.replica(2, second), continues=True)
+    answer = await client.answer()
+    assert answer.complete
+    assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
+
+
 async def test_a_stream_waits_for_a_replica_to_go_on_and_the_client_hears_of_it(world: World) -> None:
     world.upstream.handler = engine(1, cut=4)
     world.route(world.replica(1), continues=True)
@@ -407,12 +472,25 @@ def test_thoughts_are_not_continued() -> None:
 
 # ---- what is asked, and the joint
 
+ASKED = [{"role": "user", "content": "x"}]
 ROUTE = RouteEndpoint("e", "n", "o", "STARTED", True, "echo", continues=True)
 FITS: dict[str, tuple[dict[str, Any], Kind, bool]] = {
-    "chat": ({"messages": []}, Kind.CHAT, True),
-    "sampled": ({"messages": [], "temperature": 1.5, "seed": 3, "stop": ["x"]}, Kind.CHAT, True),
-    "plain text": ({"messages": [], "response_format": {"type": "text"}, "tools": [], "n": 1}, Kind.CHAT, True),
-    "a grammar": ({"messages": [], "grammar": "root ::= x"}, Kind.CHAT, False),
+    "chat": ({"messages": ASKED}, Kind.CHAT, True),
+    "sampled": ({"messages": ASKED, "temperature": 1.5, "seed": 3, "stop": ["x"]}, Kind.CHAT, True),
+    "plain text": ({"messages": ASKED, "response_format": {"type": "text"}, "tools": [], "n": 1}, Kind.CHAT, True),
+    "a grammar": ({"messages": ASKED, "grammar": "root ::= x"}, Kind.CHAT, False),
+    "no messages": ({}, Kind.CHAT, False),
+    "begun": ({"messages": [{"role": "assistant", "content": "Well,"}]}, Kind.CHAT, True),
+    "begun with nothing": ({"messages": [{"role": "assistant", "content": None}]}, Kind.CHAT, True),
+    "begun in parts": (
+        {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "W"}]}]},
+        Kind.CHAT,
+        True,
+    ),
+    "begun with a number": ({"messages": [{"role": "assistant", "content": 5}]}, Kind.CHAT, False),
+    "begun with an object": ({"messages": [{"role": "assistant", "content": {"a": 1}}]}, Kind.CHAT, False),
+    "begun with a list": ({"messages": [{"role": "assistant", "content": ["x"]}]}, Kind.CHAT, False),
+    "asked with a number": ({"messages": [{"role": "user", "content": 5}]}, Kind.CHAT, True),
     "one prompt": ({"prompt": "x"}, Kind.COMPLETIONS, True),
     "tokens": ({"prompt": [1, 2]}, Kind.COMPLETIONS, True),
     "prompts": ({"prompt": ["x", "y"]}, Kind.COMPLETIONS, False),
