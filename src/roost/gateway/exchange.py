@@ -34,6 +34,13 @@ STALE_S = 0.1
 """A reused connection that breaks this soon had been closed by the other side before the request came."""
 
 _FAILED = Refusal(502, "The engine failed before the end of the answer.", "engine_failed")
+_HUNG = Refusal(
+    503,
+    f"{survive.MAX_HANGS} replicas in turn stopped answering while they worked on this request. Try again later.",
+    "engine_unresponsive",
+    retry_after=5,
+    should_retry=True,
+)
 _NO_STREAM = Refusal(502, "The engine did not answer with a stream.", "bad_upstream_answer")
 
 
@@ -51,8 +58,9 @@ class Exchange:
     ``begun``: the client has the head of an event stream, so that only whole events may follow. ``emitted`` records
     what it has where another replica could go on (None: none could); ``joined`` is what the answer of one that does
     goes through, ``continued`` how many did, ``diverged`` that one which was to repeat the answer gave another,
-    ``reached`` the tokens that were there when the last one was lost, and ``crashes`` counts the losses that the
-    request may have caused.
+    ``reached`` the tokens that were there when the last one was lost. ``crashes`` counts the losses that the request
+    may have caused, ``hangs`` the replicas it left before any output since they hung; ``watched``: whether a timer runs
+    that is to tell if its stream is silent.
     """
 
     __slots__ = (
@@ -70,6 +78,7 @@ class Exchange:
         "first",
         "front",
         "gateway",
+        "hangs",
         "joined",
         "lost_at",
         "mark",
@@ -84,6 +93,7 @@ class Exchange:
         "tries",
         "unreached",
         "wasted",
+        "watched",
         "where",
     )
 
@@ -96,12 +106,12 @@ class Exchange:
         self.payload = b""
         self.deadline = 0.0
         self.lost_at = request.started
-        self.sent = self.crashes = self.refusals = self.unreached = self.owed = 0
+        self.sent = self.crashes = self.hangs = self.refusals = self.unreached = self.owed = 0
         self.tries = self.carried = self.wasted = 0
         self.tried: Attempt | None = None
         self.mark = b""
         self.prompt: Prompt | None = None
-        self.done = self.begun = self.diverged = False
+        self.done = self.begun = self.diverged = self.watched = False
         self.continued = self.reached = 0
         self.emitted: Emitted | None = None
         self.joined: Joined | Repeated | None = None
@@ -250,18 +260,35 @@ class Exchange:
             self._serve_next()
 
     def leave_unresponsive(self) -> None:
-        """The replica hangs: go elsewhere, where there is another one and nothing of the answer has come yet."""
+        """The replica hangs: go elsewhere, where there is another one and the answer can go on there. What cannot waits
+        for its replica, which may only be slow."""
         attempt = self.attempt
         if attempt is None or not dispatch.has_other(self.book, attempt.replica):
             return
-        if self.sent:
+        if not self._said_something:
+            self.leave(attempt)
+        elif self.emitted is not None and self.emitted.fit:
             survive.leave_if_quiet(self, attempt)
-            return
-        self.gateway.cells[counters.FAILURES] += 1
-        self.wasted += attempt.generated()
+
+    def leave(self, attempt: Attempt) -> None:
+        """Go elsewhere, away from a replica that hangs. That is no crash: whatever else it works on may be why."""
         attempt.abort()
         self._leave()
-        self._crashed("it stopped answering")
+        self.gateway.cells[counters.FAILURES] += 1
+        self.lost_at = self.gateway.now()
+        with self._dealing(attempt):
+            if self._said_something:
+                survive.go_on(self, attempt, crash=False)
+                self._serve_next()
+                return
+            self.wasted += attempt.generated()
+            self.emitted = None
+            self.hangs += 1
+            if self.hangs < survive.MAX_HANGS:
+                self.again()
+            else:
+                self.refuse(_HUNG)
+                self._serve_next()
 
     def again(self) -> None:
         """Try again, elsewhere or later."""
@@ -398,6 +425,8 @@ class Exchange:
         key = request.key
         if key is not None and key.metered:
             gateway.key_limits.ended(key, now - request.started)
+        if gateway.bodies.held:
+            gateway.bodies.release(request)
         # Else the client went while a connection to the first replica was being made.
         taken = attempt is not None and (attempt.sent_at or self.first is not None)
         held = None

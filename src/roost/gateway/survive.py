@@ -6,8 +6,10 @@ from replica to replica; and a client must never be left without a word.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
+from roost.gateway import dispatch
 from roost.gateway.answers import Refusal
 from roost.gateway.body import encode
 from roost.gateway.continuation import Joined, Repeated, continued, ending, in_a_stop, left, repeatable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_CRASHES = 2
 """A request present at this many crashes is not tried again: it may be what causes them."""
+MAX_HANGS = 2
+"""A request that has left this many replicas that hung is not tried again by itself."""
 PROGRESS = 4
 """A stream that came this many tokens further before the next replica was lost too did not cause it: the crash would
 have come where the first one did."""
@@ -32,12 +36,13 @@ MOST_REPEATED = 256
 """Tokens of a greedy answer that are generated once more, since that is more exact than to go on from the text: a
 client waits for them."""
 QUIET_S = 1.0
-"""A stream on a replica that does not answer its health checks is taken for lost once it is silent for this long."""
+"""A stream that can go on elsewhere leaves a replica that does not answer its health checks once it is silent for this
+long."""
 
 
-def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True) -> None:
+def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True, crash: bool = True) -> None:
     """Let another replica go on with a stream whose replica was ``lost``, or only gave another answer; end it where
-    none can."""
+    none can. ``crash``: the request may be what the replica was lost for."""
     adapted, kind = exchange.adapted, exchange.request.kind
     said = exchange.emitted.said() if exchange.emitted is not None else None
     if said is None or in_a_stop(adapted.body, said):
@@ -49,7 +54,7 @@ def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True) -> None:
         return
     again = not complete and not exchange.diverged and said.tokens <= MOST_REPEATED and repeatable(adapted.body)
     payload = encode(adapted.body if again else continued(adapted.body, kind, said))
-    if isinstance(payload, Refusal) or (lost and _hopeless(exchange, said)):
+    if isinstance(payload, Refusal) or (lost and _hopeless(exchange, said, crash)):
         exchange.break_off(attempt)
         return
     exchange.payload = asking(payload, adapted.body) if adapted.asks_usage else payload
@@ -60,11 +65,12 @@ def go_on(exchange: Exchange, attempt: Attempt, *, lost: bool = True) -> None:
     exchange.again()
 
 
-def _hopeless(exchange: Exchange, said: Said) -> bool:
+def _hopeless(exchange: Exchange, said: Said, crash: bool) -> bool:
     """Count the loss; whether it was one too many."""
-    if exchange.crashes and said.tokens - exchange.reached < PROGRESS:
-        exchange.crashes += 1
-    exchange.crashes = max(1, exchange.crashes)
+    if crash:
+        if exchange.crashes and said.tokens - exchange.reached < PROGRESS:
+            exchange.crashes += 1
+        exchange.crashes = max(1, exchange.crashes)
     exchange.reached = said.tokens
     return exchange.crashes >= MAX_CRASHES or exchange.continued >= MOST_CONTINUATIONS
 
@@ -80,14 +86,25 @@ def _end(exchange: Exchange, attempt: Attempt, said: Said) -> None:
 
 def leave_if_quiet(exchange: Exchange, attempt: Attempt) -> None:
     """The replica hangs, as it seems: the stream goes on elsewhere unless something comes from there soon."""
-    exchange.gateway.loop.call_later(QUIET_S, _leave_if_quiet, exchange, attempt, exchange.sent)
+    if not exchange.watched:
+        exchange.watched = True
+        exchange.gateway.loop.call_later(QUIET_S, _leave_if_quiet, exchange, attempt, exchange.sent)
 
 
 def _leave_if_quiet(exchange: Exchange, attempt: Attempt, sent: int) -> None:
-    if exchange.attempt is not attempt or exchange.done:
+    exchange.watched = False
+    if exchange.attempt is not attempt or exchange.done or attempt.replica.healthy:
         return
-    if exchange.sent == sent and not exchange.front.full:
-        attempt.abort()
-        exchange.lost(attempt, "it stopped answering", stale=False)
-    elif not attempt.replica.healthy:
+    other = dispatch.has_other(exchange.book, attempt.replica)
+    if other and exchange.sent == sent and not exchange.front.full and _can_go_on(exchange):
+        exchange.leave(attempt)
+    else:
         leave_if_quiet(exchange, attempt)
+
+
+def _can_go_on(exchange: Exchange) -> bool:
+    # Asked of a copy: what the record holds back still goes to the client if the stream stays where it is.
+    said = deepcopy(exchange.emitted).said() if exchange.emitted is not None else None
+    if said is None or in_a_stop(exchange.adapted.body, said):
+        return False
+    return exchange.continued < MOST_CONTINUATIONS

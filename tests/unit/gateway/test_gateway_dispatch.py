@@ -383,6 +383,21 @@ async def test_a_hung_replica_loses_the_requests_without_an_answer(world: World)
         assert (await world.ask(post())).headers["x-roost-replica"] == "replica-2"
 
 
+async def test_a_request_that_two_hung_replicas_had_may_be_sent_again_by_its_client(world: World) -> None:
+    other = await two(world, silent, silent)
+    client = await sent(world, post())
+    for server, name in ((world.upstream, "replica-1"), (other, "replica-2")):
+        await server.wait_for(1)
+        replica = world.gateway.books.replicas[name]
+        replica.healthy = False
+        world.gateway.unresponsive(replica)
+        replica.healthy = True
+    answer = await client.answer()
+    assert (answer.status, answer.error["code"]) == (503, "engine_unresponsive")
+    assert (answer.headers["x-should-retry"], answer.headers["retry-after"]) == ("true", "5")
+    assert not any(world.gateway.books.report()["in_flight"].values())
+
+
 async def test_a_hung_replica_without_another_keeps_its_requests(world: World) -> None:
     gate = world.upstream.handler = Gate()
     client = await sent(world, post())
