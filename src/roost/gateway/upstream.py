@@ -7,6 +7,7 @@ put back when its response did not end cleanly.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import ssl
 from dataclasses import dataclass
@@ -340,16 +341,24 @@ class Pool:
 
     async def connect(self) -> Connection:
         """A new connection. Raises ``OSError`` (``TimeoutError`` after ``CONNECT_TIMEOUT_S``)."""
-        address, loop = self.address, self._loop
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            if address.path is not None:
-                _, connection = await loop.create_unix_connection(lambda: Connection(self), address.path)
-            else:
-                context = default_tls() if address.tls else None
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self), address.host, address.port, ssl=context
-                )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                connection = await self._connected()
+        except ValueError as error:
+            # What is no name of a host, for one, cannot be put into the form in which it would be asked for.
+            raise OSError(f"it cannot be connected to: {error}") from error
         self._all.add(connection)
+        return connection
+
+    async def _connected(self) -> Connection:
+        address, loop = self.address, self._loop
+        if address.path is not None:
+            _, connection = await loop.create_unix_connection(lambda: Connection(self), address.path)
+        else:
+            context = default_tls() if address.tls else None
+            _, connection = await loop.create_connection(
+                lambda: Connection(self), address.host, address.port, ssl=context
+            )
         return connection
 
     def sweep(self, now: float) -> None:

@@ -129,6 +129,7 @@ def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as connecting to it does
     except ValueError:
         return False
     plain = not (parts.query or parts.fragment or "@" in parts.netloc) and url.isprintable() and " " not in url

@@ -529,6 +529,19 @@ async def test_external_servers_by_url(world: World) -> None:
     server.close()
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+async def test_an_address_that_is_no_host_is_one_that_cannot_be_reached(world: World, host: str) -> None:
+    route = world.replica(2)
+    world.route(type(route)("replica-2", f"http://{host}:80"))
+    client = await world.connect()
+    await client.send(post())
+    replica = world.gateway.books.replicas["replica-2"]
+    await until(lambda: replica.standing.failures > 0)
+    assert (replica.in_flight, world.gateway.books.report()["held"]) == (0, {ENDPOINT: 1})
+    world.route(world.replica())
+    assert (await client.answer()).status == 200
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_request_that_is_over_is_freed_without_a_garbage_collection(world: World, streamed: bool) -> None:
     # Its body and its answer's record would fill memory until the next one, and caches miss what is never used again.

@@ -71,6 +71,8 @@ def test_sensible_entries_pass(model: Model) -> None:
         (replace(SERVER, url="file:///etc/passwd"), "url"),
         (replace(SERVER, url="http://"), "url"),
         (replace(SERVER, url="http://host:99999"), "url"),
+        (replace(SERVER, url="http://a..b"), "url"),
+        (replace(SERVER, url=f"http://{'a' * 64}.example"), "url"),
         (replace(SERVER, url="http://host/v1?x=1"), "url"),
         (replace(SERVER, url="http://me:pw@host/v1"), "url"),
         (replace(SERVER, url="http://host/\n"), "url"),
