@@ -104,10 +104,10 @@ class Attempt:
         exchange = self._exchange
         try:
             connection = await self.replica.pool.connect()
-        except OSError:
+        except OSError as error:
             self._task = None
             if not exchange.done:
-                exchange.not_reached(self)
+                exchange.not_reached(self, error)
             return
         self._task = None
         if exchange.done:

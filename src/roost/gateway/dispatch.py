@@ -62,12 +62,16 @@ def hold(exchange: Exchange) -> None:
 
 def again(exchange: Exchange) -> None:
     """Send a request to another replica, or let it wait for one; it has waited longer than those behind it."""
-    gateway, book = exchange.gateway, exchange.book
-    gateway.cells[counters.RETRIES] += 1
+    exchange.gateway.cells[counters.RETRIES] += 1
     replica = pick(exchange)
     if replica is not None:
         exchange.send_to(replica)
-        return
+    else:
+        _put_back(exchange)
+
+
+def _put_back(exchange: Exchange) -> None:
+    gateway, book = exchange.gateway, exchange.book
     exchange.deadline = deadline(exchange)
     book.held.put_back(exchange, gateway.now())
     gateway.cells[counters.HELD] += 1
@@ -75,13 +79,16 @@ def again(exchange: Exchange) -> None:
     _look_again(gateway, book)
 
 
-def go_round(exchange: Exchange) -> None:
-    """The replica could not be reached: try again, unless the request has waited as long as it may."""
+def go_round(exchange: Exchange, *, here: bool) -> None:
+    """The replica could not be reached: try again, unless the request has waited as long as it may. ``here``: it was
+    this worker that could not reach any, so that the next moment is no better."""
     gateway = exchange.gateway
     exchange.unreached += 1
     if exchange.unreached >= MOST_UNREACHED and gateway.now() >= deadline(exchange):
         exchange.refuse(_too_late(gateway, exchange.book))
         serve_next(gateway, exchange.book)
+    elif here:
+        _put_back(exchange)
     else:
         exchange.again()
 

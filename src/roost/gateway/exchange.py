@@ -22,6 +22,7 @@ from roost.gateway.emitted import Emitted
 from roost.gateway.hold_queue import MOST_COST
 from roost.gateway.http1 import LAST_CHUNK, chunk
 from roost.gateway.request import Request
+from roost.gateway.upstream import lacks_files
 from roost.gateway.usage_chunk import LONG_PROMPT, asking, asking_for_progress
 from roost.policy.ejection import erred, failed
 from roost.policy.prefix import Prompt
@@ -185,14 +186,15 @@ class Exchange:
 
     # ---- tries that failed
 
-    def not_reached(self, attempt: Attempt) -> None:
+    def not_reached(self, attempt: Attempt, error: OSError) -> None:
         """The replica could not be connected to. Nothing was sent, so this counts as no crash."""
         self.gateway.cells[counters.FAILURES] += 1
-        replica = attempt.replica
-        replica.standing = failed(replica.standing, self.gateway.now())
+        replica, here = attempt.replica, lacks_files(error)
+        if not here:
+            replica.standing = failed(replica.standing, self.gateway.now())
         self._leave()
         with self._dealing(attempt):
-            dispatch.go_round(self)
+            dispatch.go_round(self, here=here)
 
     def lost(self, attempt: Attempt, reason: str, *, stale: bool) -> None:
         """The connection to the replica broke, or what came over it made no sense."""

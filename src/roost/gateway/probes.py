@@ -16,7 +16,7 @@ import structlog
 from roost.gateway import dispatch
 from roost.gateway.books import EndpointBook, ReplicaBook
 from roost.gateway.http1 import ResponseHead
-from roost.gateway.upstream import Connection
+from roost.gateway.upstream import Connection, lacks_files
 
 if TYPE_CHECKING:
     from roost.gateway.gateway import Gateway
@@ -35,9 +35,9 @@ log = structlog.get_logger(__name__)
 
 class Check:
     """One question to a replica, and the consumer of its answer. ``over`` tells whether there was one, good or bad;
-    ``alive`` whether it was good."""
+    ``alive`` whether it was good, ``asked`` False that it could not be asked, for a reason of this side."""
 
-    __slots__ = ("_connection", "_idle_since", "_path", "_replica", "_task", "alive", "over")
+    __slots__ = ("_connection", "_idle_since", "_path", "_replica", "_task", "alive", "asked", "over")
 
     def __init__(self, replica: ReplicaBook, path: str | None) -> None:
         self._replica = replica
@@ -46,6 +46,7 @@ class Check:
         self._idle_since = 0.0
         self._task: asyncio.Task[None] | None = None
         self.over = self.alive = False
+        self.asked = True
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ask, on an idle connection if there is one."""
@@ -67,7 +68,8 @@ class Check:
     async def _connect(self) -> None:
         try:
             connection = await self._replica.pool.connect()
-        except OSError:
+        except OSError as error:
+            self.asked = not lacks_files(error)
             self._end(alive=False)
             return
         if self._path is not None:
@@ -173,6 +175,8 @@ class Probes:
             replica.heard_at = self._gateway.now()
             self._misses.pop(replica, None)
             self._answers(book, replica)
+            return
+        if not check.asked:
             return
         misses = self._misses[replica] = self._misses.get(replica, 0) + 1
         if misses < MISSES:

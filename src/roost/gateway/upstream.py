@@ -71,6 +71,12 @@ def parse_address(text: str) -> Address:
     return Address(None, parts.hostname, port, parts.path.rstrip("/"), tls)
 
 
+def lacks_files(error: OSError) -> bool:
+    """Whether a connection was not made since this process, or the machine, has too many files open: that says nothing
+    of the other side."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 class Consumer(Protocol):
     """Who waits for a response."""
 
@@ -347,6 +353,12 @@ class Pool:
         except ValueError as error:
             # What is no name of a host, for one, cannot be put into the form in which it would be asked for.
             raise OSError(f"it cannot be connected to: {error}") from error
+        except OSError as error:
+            if lacks_files(error):
+                # The worker's handler says so every few seconds, and not for each.
+                loop = self._loop
+                loop.call_exception_handler({"message": "no file is left for a connection", "exception": error})
+            raise
         self._all.add(connection)
         return connection
 

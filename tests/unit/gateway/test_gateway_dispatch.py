@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.unit.gateway.fakes import (
     delta,
     echo,
     event,
+    no_files_left,
     post,
     silent,
     until,
@@ -404,6 +406,23 @@ async def test_a_hung_replica_without_another_keeps_its_requests(world: World) -
     await world.upstream.wait_for(1)
     world.gateway.unresponsive(world.gateway.books.replicas["replica-1"])
     gate.open.release()
+    assert (await client.answer()).status == 200
+
+
+async def test_a_gateway_short_of_files_blames_no_replica_and_lets_the_request_wait(world: World) -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context["exception"]))
+    client = await world.connect()
+    assert (await client.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+    with no_files_left():
+        await client.send(post())
+        await until(lambda: held(world) == 1)
+        world.gateway.sweep()
+        await until(lambda: len(said) == 2 and held(world) == 1)
+    replica = world.gateway.books.replicas["replica-1"]
+    assert (replica.standing, replica.in_flight) == (GOOD, 0)
+    assert [each.errno for each in said] == [errno.EMFILE] * 2
+    world.gateway.sweep()
     assert (await client.answer()).status == 200
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
 import pytest
-from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, echo, post, silent, until, whole
+from tests.unit.gateway.fakes import ENDPOINT, Peer, Seen, World, echo, no_files_left, post, silent, until, whole
 
 from roost.gateway.books import ReplicaBook
 from roost.gateway.probes import MISSES, SLICES, Probes
@@ -77,6 +78,15 @@ async def test_an_error_of_the_server_is_no_answer_and_one_of_the_client_is(
         await a_second(probes, partial(asked.reached, count))
         await until(lambda: all(check.over for check in probes._checks.values()))
     assert replica.healthy is healthy
+
+
+async def test_a_gateway_short_of_files_takes_no_replica_out(world: World) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    probes, asked, replica = begin(world)
+    with no_files_left():
+        for _ in range(MISSES + 2):
+            await a_second(probes, lambda: all(check.over for check in probes._checks.values()))
+    assert (asked.count, replica.healthy, probes._misses) == (0, True, {})
 
 
 async def test_a_replica_at_work_is_not_asked(world: World) -> None:
