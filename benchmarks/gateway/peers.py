@@ -193,6 +193,7 @@ def roost(site: Site) -> Iterator[Proxy]:
     endpoint = RouteEndpoint(
         *(ENDPOINT, "bench/m-00000000", "bench", "STARTED", True, "echo"),
         health_path="/health",
+        continues=True,
         replicas=(RouteReplica("replica-1", address),),
     )
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from roost.gateway import dispatch
 from roost.gateway.answers import Refusal, connection_line, error_frame
 from roost.gateway.books import ReplicaBook
 from roost.gateway.continuation import Diverged, fit
-from roost.gateway.emitted import Emitted
+from roost.gateway.emitted import KEPT_PIECES, MOST_SIZE, Emitted
 from roost.gateway.http1 import LAST_CHUNK, BrokenResponse, ResponseHead, chunk
 from roost.gateway.request import CHAT, COMPLETIONS
 from roost.gateway.shaping import Collected, Reframed, is_event_stream, splice_of
@@ -30,10 +30,10 @@ from roost.policy.ejection import GOOD
 if TYPE_CHECKING:
     from roost.gateway.exchange import Exchange
 
-KEPT_PIECES = 4
-"""So many of the last pieces of a stream are kept: its usage, the end of its events and of its framing, one more."""
 QUIET_S = 15.0
 """Comments that an engine sends before its first output are kept back for this long, so that an error has a status."""
+NEVER = 1 << 60
+"""More bytes than any answer has."""
 MAX_JOINED = 16 * 1024
 """Bodies up to this many bytes are copied behind the head, so that one write sends both."""
 
@@ -46,6 +46,7 @@ class Attempt:
 
     __slots__ = (
         "_before",
+        "_boil_at",
         "_collected",
         "_emitted",
         "_exchange",
@@ -59,6 +60,7 @@ class Attempt:
         "_plain",
         "_reframed",
         "_task",
+        "_usual",
         "_without",
         "connection",
         "replica",
@@ -79,8 +81,12 @@ class Attempt:
         self._passed = 0
         self._fresh = True  # nothing was passed on yet
         self._plain = False  # a stream whose beginning is out, and whose rest passes as it comes
+        self._usual: (
+            bytes | tuple[()]
+        ) = ()  # what such a piece ends with that needs no second look; nothing does with ()
+        self._boil_at = NEVER  # bytes sent after which the record is boiled down
         self._emitted: Emitted | None = None
-        self._latest: deque[bytes] | None = None
+        self._latest: deque[bytes] | list[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._collected: Collected | None = None
@@ -172,6 +178,10 @@ class Attempt:
             asks = False
         splice = splice_of(adapted, joined) if stream and (shaped or asks or joined is not None) else None
         framed = head.length >= 0 or (head.chunked and not request.http10)
+        if self._emitted is not None and splice is None and self._without is None and head.chunked and framed:
+            # The record keeps the very pieces that pass, and the last of them as they are.
+            self._latest = self._emitted.pieces
+            self._keep = self._latest.append
         if exchange.begun:
             raw = head.chunked and framed and splice is None
             if not raw:
@@ -209,28 +219,37 @@ class Attempt:
 
     def on_body(self, data: bytes) -> None:
         """A part of the upstream's body."""
-        exchange = self._exchange
-        if not self._plain:
-            self._not_plain(data)
+        if not data.endswith(self._usual):
+            self._unusual(data)
             return
         # What a stream costs is this, for each of its events.
-        if self._emitted is not None:
-            data = self._emitted.take(data)
-            if not data:
-                return
+        exchange = self._exchange
         self._keep(data)
-        exchange.sent += len(data)
+        exchange.sent = sent = exchange.sent + len(data)
         exchange.front.transport.write(data)
+        if sent > self._boil_at:
+            self._emitted.boil_down()  # type: ignore[union-attr]
+            self._go_on_plain(self._emitted)
 
-    def _not_plain(self, data: bytes) -> None:
-        # The beginning of an answer, one that is no stream, or one that has to be changed.
+    def _go_on_plain(self, emitted: Emitted | None) -> None:
+        if emitted is None:
+            self._usual = b""
+        else:
+            self._usual = () if emitted.held else emitted.usual
+            self._boil_at = self._exchange.sent + MOST_SIZE
+
+    def _unusual(self, data: bytes) -> None:
+        # The beginning of an answer, one that is no stream, one that has to be changed, or a piece that is not just
+        # whole events.
         exchange = self._exchange
         if self._collected is not None or self._reframed is not None:
             self._shape(data)
             return
-        if self._emitted is not None:
-            data = self._emitted.take(data)
+        emitted = self._emitted
+        if emitted is not None:
+            data = emitted.take(data)
             if not data:
+                self._usual = ()
                 return
         if self._without is not None:
             data = self._rid_of_events(data)
@@ -247,12 +266,14 @@ class Attempt:
             self._first = data
             data = self._pending + data
             self._pending = exchange.payload = b""
-        if self.stream:
-            self._keep(data)
-        else:
+        if not self.stream:
             self._before, self._last = self._last, data
+        elif emitted is None or emitted.pieces is not self._latest:
+            self._keep(data)
         exchange.sent += len(data)
         exchange.front.transport.write(data)
+        if self._plain:
+            self._go_on_plain(emitted)
 
     def _rid_of_events(self, data: bytes) -> bytes:
         try:
@@ -283,11 +304,11 @@ class Attempt:
 
     def _shape(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange.owed:
-            dispatch.settle(exchange, self.replica)
         try:
             if self._collected is not None:
                 self._collected.feed(data)
+                if exchange.owed and self._collected.computed:
+                    dispatch.settle(exchange, self.replica)
                 return
             if self.stream:
                 self._keep(data)
@@ -310,6 +331,8 @@ class Attempt:
                     return
                 self._fresh = False
                 self._begin_output()
+                if exchange.owed:
+                    dispatch.settle(exchange, self.replica)
                 out = self._pending + out
                 self._pending = b""
             exchange.write(out)

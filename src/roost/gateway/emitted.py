@@ -1,7 +1,8 @@
 """What a client already has of a streamed answer, kept so that another replica can go on from it. Sans I/O.
 
 Used by ``attempt`` for the streams that ``continuation`` finds fit, for each piece that it passes on: it must cost next
-to nothing. So the pieces themselves are kept, and every few of them are boiled down to their texts, as JSON has them.
+to nothing. So the pieces themselves are kept, and every few KB of them are boiled down to their texts, as JSON has them.
+Once a stream's usual event is known, that is two cuts in each piece.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from roost.gateway import engine_json
 from roost.gateway.http1 import BrokenResponse, Unchunked
 from roost.gateway.sse import DONE, EventTooLong, Splitter, data_of, whole_events
 
-MOST_PIECES = 8
-"""So many pieces are kept as they are before they are boiled down: about 2 KB of a stream's memory."""
+MOST_SIZE = 4096
+"""Bytes of pieces that are kept as they are before they are boiled down."""
+KEPT_PIECES = 4
+"""So many of the last pieces stay then: what a stream's end tells of its tokens is in them."""
 MOST_HELD = 64 * 1024
 """An event that comes in pieces is held back up to this many bytes; a longer one makes the stream unfit."""
 MOST_ENDING = 64 * 1024
 MOST_TEXT = 4 * 1024 * 1024
 """Bytes of text after which nothing is kept any more: no context holds it."""
 
+_USUAL = b"}\n\n\r\n"
+"""How chunks end that end with an event of JSON, whatever they are: no chunk that is a line end only looks so."""
 BORDERS = (b"\n\n\r\n", b"\n\r\n\r\n", b"\n0\r\n\r\n")
 """How chunks end that end with an event, and the last chunk."""
 _ALONE = (b"1\r\n\n\r\n", b"2\r\n\r\n\r\n")
@@ -47,49 +52,73 @@ class Said:
 
 
 class Emitted:
-    """The record of one answer. ``fit`` becomes False when it cannot be told any more what the client has."""
+    """The record of one answer. ``fit`` becomes False when it cannot be told any more what the client has.
 
-    __slots__ = ("_ending", "_first", "_held", "_mark", "_pieces", "_plain", "_text", "_tokens", "fit")
+    A piece that ends with ``usual`` while nothing is ``held`` may be put into ``pieces`` without ``take``, by who calls
+    ``boil_down`` every ``MOST_SIZE`` bytes."""
+
+    __slots__ = (
+        "_before",
+        "_boiled",
+        "_ending",
+        "_first",
+        "_mark",
+        "_odd",
+        "_plain",
+        "_size",
+        "_text",
+        "_tokens",
+        "fit",
+        "held",
+        "pieces",
+        "usual",
+    )
 
     def __init__(self, *, chat: bool) -> None:
         self.fit = True
         self._mark = b'"content":"' if chat else b'"text":"'
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        self._boiled = 0  # so many of them are in the text already
+        self._size = 0  # of those that ``take`` took since
+        self._odd = False  # whether one of them may not end with ``usual``
+        self.usual = _USUAL
+        self._before = b""  # of the usual event: what comes before its text; empty until it is known
         self._text = bytearray()  # as in JSON, without the quotes
         self._tokens = 0
-        self._first = self._held = self._ending = b""
+        self._first = self.held = self._ending = b""
         self._plain = True
 
     def take(self, data: bytes) -> bytes:
         """Remember ``data``, whole chunks, and give back what of it may go to the client now: whole events, so that
         another stream can follow."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        if self.held:
+            data = self.held + data
+            self.held = b""
         if not data.endswith(BORDERS) or (data.endswith(_ALONE) and not data.endswith(_AFTER_LINE)):
             return self._hold(data)
-        pieces = self._pieces
-        pieces.append(data)
-        if len(pieces) >= MOST_PIECES:
-            self._boil_down()
+        self.pieces.append(data)
+        self._odd = True
+        self._size += len(data)
+        if self._size >= MOST_SIZE:
+            self.boil_down()
         return data
 
     def _hold(self, data: bytes) -> bytes:
         if len(data) <= MOST_HELD and self.fit:
-            self._held = data
+            self.held = data
             return b""
         self.fit = False
         return data
 
     def rest(self) -> bytes:
         """What was held back, at the answer's end."""
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return held
 
     def said(self) -> Said | None:
         """What the client has; None when that cannot be told. What was held back is forgotten: it never had it."""
-        self._held = b""
-        self._boil_down()
+        self.held = b""
+        self.boil_down()
         if not self.fit:
             return None
         try:
@@ -103,12 +132,60 @@ class Emitted:
         counted = b'"usage":{' in ending or b'"usage": {' in ending
         return Said(text, self._tokens, start, bool(ending), counted, done)
 
-    def _boil_down(self) -> None:
-        pieces = self._pieces
-        data, count = b"".join(pieces), len(pieces)
-        pieces.clear()
-        if not data or not self.fit:
+    def boil_down(self) -> None:
+        """Take the texts out of the pieces, of which the last few stay."""
+        pieces = self.pieces[self._boiled :]
+        del self.pieces[:-KEPT_PIECES]
+        self._boiled, self._size = len(self.pieces), 0
+        odd, self._odd = self._odd, False
+        if not self._before and len(pieces) > 1:
+            # The first piece is not like the others.
+            if not self._first:
+                self._read_all(pieces[0], 1)
+                del pieces[0]
+            self._learn(pieces[-1])
+            odd = not all([piece.endswith(self.usual) for piece in pieces])
+        if not pieces or not self.fit:
             return
+        if not self._before or odd or self._ending or not self._cut_out(pieces):
+            self._read_all(b"".join(pieces), len(pieces))
+        if len(self._text) > MOST_TEXT:
+            self.fit = False
+
+    def _cut_out(self, pieces: list[bytes]) -> bool:
+        # What comes before and after a text is known to the byte, so what is between can only be the text: unless it has
+        # quotes, which may be its end. The size in front of a chunk has two digits up to 255, and else three.
+        before, end = self._before, -len(self.usual)
+        size = len(before)
+        texts = [
+            piece[at + size : end] for piece in pieces if piece.startswith(before, at := 4 if len(piece) < 262 else 5)
+        ]
+        text = b"".join(texts)
+        if len(texts) != len(pieces) or b'"' in text:
+            return False
+        if b"\\" in text and any(each.endswith(b"\\") for each in texts):
+            return False
+        self._tokens += len(texts) - texts.count(b"")
+        self._text += text
+        return True
+
+    def _learn(self, piece: bytes) -> None:
+        """Take the event in ``piece`` for the usual one, if it is one that can be."""
+        start = piece.find(b"\r\n") + 2
+        at = piece.find(self._mark) + len(self._mark)
+        end = piece.find(b'"', at)
+        before, after = piece[start:at], piece[end:]
+        if not self._plain or piece.count(self._mark) != 1 or b"\\" in piece or not after.endswith(_USUAL):
+            return
+        if not before.startswith(b"data: ") or b"\n" in before or after.count(b"\n") != 3:
+            return
+        try:
+            if _said_in(engine_json.loads(b"%bx%b" % (before[6:], after[:-4]))) == (b"x", False):
+                self._before, self.usual = before, after
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return
+
+    def _read_all(self, data: bytes, count: int) -> None:
         if self._ending:
             self._ending += data
             self.fit = len(self._ending) <= MOST_ENDING
@@ -119,6 +196,8 @@ class Emitted:
         simple = self._plain and (returns == 2 * count or returns == 2 * data.count(b"\n\n\r\n"))
         if not self._first:
             self._begin(data, simple)
+        # No engine takes thoughts back.
+        self.fit = self.fit and _THOUGHTS not in data
         if simple and self._plain and (b"\\" not in data or b'\\"' not in data):
             texts = [part[: part.find(b'"')] for part in data.split(self._mark)[1:]]
             finished = _FINISHED in data
@@ -128,8 +207,6 @@ class Emitted:
         self._text += b"".join(texts)
         if finished:
             self._ending = data
-        if len(self._text) > MOST_TEXT:
-            self.fit = False
 
     def _begin(self, data: bytes, simple: bool) -> None:
         at = data.find(b"data: ")
@@ -142,8 +219,6 @@ class Emitted:
                 self.fit = False
         if self._first:
             self._plain = _PLAIN in self._first
-            # Thoughts come before all text, and no engine takes them back.
-            self.fit = self.fit and _THOUGHTS not in data
 
     def _read(self, data: bytes) -> tuple[list[bytes], bool]:
         texts, finished = [], False

@@ -548,6 +548,49 @@ def test_what_was_passed_on_is_what_was_said(texts: list[str], sizes: list[int],
     assert not said.finished
 
 
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from(["", " token", "\\", '"', '\\"', "\n\n", '"content":"', "x" * 150, "é" * 150, '"}}]}\n\n']),
+)
+
+
+@given(
+    st.lists(st.tuples(TEXTS, st.integers(1, 40)), min_size=1, max_size=12),
+    st.lists(st.integers(1, 3), min_size=1, max_size=40),
+    st.booleans(),
+)
+def test_what_passes_without_a_look_is_told_too(
+    runs: list[tuple[str, int]], sizes: list[int], start_unlike: bool
+) -> None:
+    emitted = Emitted(chat=True)
+    texts = [text for text, times in runs for _ in range(times)]
+    frames = [chunked(chunk_of(text)) for text in texts]
+    if start_unlike:
+        frames[0] = chunked(chunk_of(texts[0], True))
+    looked_at = at = unboiled = 0
+    while at < len(frames):
+        # Mostly one event in a piece, as engines do.
+        size = sizes[at % len(sizes)] if at % 7 == 0 else 1
+        data = b"".join(frames[at : at + size])
+        at += size
+        if not data.endswith(emitted.usual):
+            assert emitted.take(data) == data
+            looked_at += 1
+            continue
+        emitted.pieces.append(data)
+        unboiled += len(data)
+        if unboiled > 1000:
+            emitted.boil_down()
+            unboiled = 0
+    said = emitted.said()
+    assert said is not None
+    assert said.text == "".join(texts)
+    assert said.tokens == sum(bool(text) for text in texts)
+    assert looked_at <= start_unlike
+    assert len(emitted.pieces) <= 4
+    assert emitted.said() == said
+
+
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=20), st.integers(1, 60), st.integers(0, 400))
 def test_events_in_pieces_are_held_back_until_they_are_whole(texts: list[str], size: int, cut: int) -> None:
     payload = b"".join(chunk_of(text, True) for text in texts)
