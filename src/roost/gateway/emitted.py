@@ -1,7 +1,7 @@
 """What a client already has of a streamed answer, kept so that another replica can go on from it. Sans I/O.
 
 Used by ``attempt`` for the streams that ``continuation`` finds fit, for each piece that it passes on: it must cost next
-to nothing. So the pieces themselves are kept, and every few KB of them are boiled down to their texts, as JSON has them.
+to nothing. So the pieces themselves are kept, and every few KB of them are boiled down to their texts as JSON has them.
 Once a stream's usual event is known, that is two cuts in each piece.
 """
 
@@ -144,7 +144,7 @@ class Emitted:
                 self._read_all(pieces[0], 1)
                 del pieces[0]
             self._learn(pieces[-1])
-            odd = not all([piece.endswith(self.usual) for piece in pieces])
+            odd = not all(piece.endswith(self.usual) for piece in pieces)
         if not pieces or not self.fit:
             return
         if not self._before or odd or self._ending or not self._cut_out(pieces):
@@ -153,8 +153,8 @@ class Emitted:
             self.fit = False
 
     def _cut_out(self, pieces: list[bytes]) -> bool:
-        # What comes before and after a text is known to the byte, so what is between can only be the text: unless it has
-        # quotes, which may be its end. The size in front of a chunk has two digits up to 255, and else three.
+        # What comes before and after a text is known to the byte, so what is between can only be the text: unless it
+        # has quotes, which may be its end. The size in front of a chunk has two digits up to 255, and else three.
         before, end = self._before, -len(self.usual)
         size = len(before)
         texts = [
