@@ -34,8 +34,9 @@ from roost.gateway.key_limits import KeyLimits
 from roost.gateway.meters import Meters
 from roost.gateway.pace import Limits
 from roost.gateway.relay import Relay
+from roost.gateway.relay_room import ControlPool, RelayRoom
 from roost.gateway.request import RELAY, Kind, Request
-from roost.gateway.upstream import Address, Pool
+from roost.gateway.upstream import Address
 from roost.gateway.usage import UNKNOWN, Usage
 from roost.gateway.usage_reports import Reports
 from roost.policy.open_files import MOST_TOLD
@@ -94,7 +95,8 @@ class Gateway:
         self.usage = Usage(self)
         self.demand = Demand()
         self.meters = Meters(settings.run_dir / f"endpoints-{index}")
-        self.control_pool = Pool(Address(path=str(settings.control_socket)), loop)
+        self.control_pool = ControlPool(Address(path=str(settings.control_socket)), loop)
+        self.relay_room = RelayRoom()
         self.fronts: set[Front] = set()
         self.certificate: Certificate | None = None
         """Of the public port, where it speaks TLS."""

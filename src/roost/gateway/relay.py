@@ -57,6 +57,7 @@ class Relay:
         "_front",
         "_full",
         "_gateway",
+        "_key_id",
         "_pool",
         "_reframed",
         "_request",
@@ -75,6 +76,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._reframed: Reframed | None = None
         self._delivery: Delivery | None = None
+        self._key_id: str | None = None
         self._tries = 0
         self.sent = 0
         self._status = 0
@@ -83,7 +85,14 @@ class Relay:
         self._ended = False
 
     def begin(self) -> None:
-        """Send the request, or what there is of it."""
+        """Send the request, or what there is of it, if there is room for one more."""
+        key = self._gateway.authenticate(self._request.headers.get(b"authorization"))
+        key_id = "" if isinstance(key, Refusal) else key.id
+        crowded = self._gateway.relay_room.enter(key_id)
+        if crowded is not None:
+            self._refuse(crowded)
+            return
+        self._key_id = key_id
         # A kept connection may be closing at this moment, and only harmless requests can be repeated.
         connection = self._pool.take() if self._repeatable() else None
         if connection is not None:
@@ -236,13 +245,19 @@ class Relay:
         else:
             self._refuse(_LOST)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _over(self) -> None:
         self._done = True
+        if self._key_id is not None:
+            self._gateway.relay_room.leave(self._key_id)
+            self._key_id = None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._over()
         self._task = None
         self._front.answer(self._request, refusal)
 
     def _finish(self, status: int, outcome: str) -> None:
-        self._done = True
+        self._over()
         self._gateway.account(self._request, status, self.sent, outcome)
         self._front.finished(self._request)
 
@@ -260,7 +275,7 @@ class Relay:
         """The client is gone, or is refused in the middle of its body: then the refusal is what is logged."""
         if self._done:
             return
-        self._done = True
+        self._over()
         if self._task is not None:
             self._task.cancel()
         if self._connection is not None:

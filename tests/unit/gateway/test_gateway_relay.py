@@ -19,11 +19,13 @@ from tests.unit.gateway.fakes import (
     chunked,
     page,
     silent,
+    until,
     whole,
 )
 
 from roost.gateway import counters
 from roost.gateway.relay import unreachable
+from roost.gateway.relay_room import CROWDED, MOST, MOST_IDLE, MOST_OF_KEY, RelayRoom
 
 HEAD = b"Host: h\r\nAuthorization: Bearer x\r\nCookie: a=1\r\nCookie: b=2\r\nConnection: keep-alive, x\r\n"
 
@@ -267,3 +269,50 @@ async def test_metrics_with_a_key_that_is_not_valid_are_refused(world: World, ke
     asked = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
     assert (await client.ask(asked)).status == 401
     assert (await client.ask(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+
+
+def unfinished(key: str | None) -> bytes:
+    line = "" if key is None else f"Authorization: Bearer {key}\r\n"
+    return f"POST /v1/endpoints HTTP/1.1\r\nHost: a\r\n{line}Content-Length: 100\r\n\r\n{{".encode()
+
+
+@pytest.mark.parametrize("key", [KEY, "nobody", None])
+async def test_a_key_has_room_for_so_many_requests_to_the_control_plane_and_leaves_the_others_theirs(
+    world: World, key: str | None
+) -> None:
+    slow = [await world.connect() for _ in range(MOST_OF_KEY)]
+    for client in slow:
+        await client.send(unfinished(key))
+    await until(lambda: world.gateway.relay_room.total == MOST_OF_KEY)
+    refused = await world.ask(unfinished(key))
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert refused.error["code"] == "control_plane_busy"
+    other = f"GET /v1/endpoints HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {OTHER_KEY}\r\n\r\n".encode()
+    assert (await world.ask(other)).status == 200
+    slow[0].hang_up()
+    await slow[1].send(b"x" * 99)
+    assert (await slow[1].answer()).status == 200
+    await until(lambda: world.gateway.relay_room.total == MOST_OF_KEY - 2)
+    client = await world.connect()
+    await client.send(unfinished(key) + b"x" * 99)
+    assert (await client.answer()).status == 200
+
+
+def test_a_worker_has_room_for_so_many_requests_to_the_control_plane() -> None:
+    room = RelayRoom()
+    for number in range(MOST):
+        assert room.enter(f"key-{number // MOST_OF_KEY}") is None
+    assert room.enter("another") is CROWDED
+    room.leave("key-0")
+    assert room.enter("another") is None
+
+
+async def test_few_connections_to_the_control_plane_are_kept_after_a_burst(world: World) -> None:
+    clients = [await world.connect() for _ in range(MOST_IDLE + 8)]
+    for client in clients:
+        await client.send(unfinished(KEY))
+    await until(lambda: len(world.control.peers) == len(clients))
+    for client in clients:
+        await client.send(b"x" * 99)
+        assert (await client.answer()).status == 200
+    await until(lambda: sum(not peer.gone.is_set() for peer in world.control.peers) == MOST_IDLE)
