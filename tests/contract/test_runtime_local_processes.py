@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -441,3 +442,34 @@ async def test_a_supervisor_of_another_protocol_is_believed_by_its_record_and_st
         await runtime.stop("replica-1", GRACE)
         assert await later.wait() == 0
     assert (await gone(world, runtime, "replica-1")).cause == "stopped"
+
+
+async def test_an_engine_gets_the_soft_limit_of_files_that_was_before_the_control_plane_raised_its_own(
+    world: LocalWorld,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    world.settings = replace(world.settings, engine_files=soft - 1)
+    runtime = await world.open()
+    await runtime.launch(spec(), "replica-1")
+    (pid,) = (await reach(world, runtime, "replica-1", UP)).pids
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (soft - 1, hard)
+
+
+async def test_a_look_that_lacks_files_says_so_and_the_next_one_finds_all(world: LocalWorld) -> None:
+    first = await world.open()
+    await first.launch(spec(), "replica-1")
+    await reach(world, first, "replica-1", UP)
+    second = await world.open()
+    await first.launch(spec(), "replica-2")
+    await reach(world, first, "replica-2", UP)
+    await first.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            await second.list()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {status.replica_id for status in await second.list()} == {"replica-1", "replica-2"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -25,6 +25,7 @@ from roost.control.prober import HttpProber, Prober
 from roost.control.reconciler import Reconciler
 from roost.control.routes import RoutePublisher
 from roost.control.workqueue import WorkQueue
+from roost.domain.errors import NotReady
 from roost.domain.hardware import Node
 from roost.domain.ids import UuidSource
 from roost.domain.lifecycle import State
@@ -143,7 +144,7 @@ class ControlPlane:
         await self._resync_once()
         loops = (self._work, self._republish, self._runtime_hints, self._cache_hints, self._resync)
         for loop in loops:
-            task = asyncio.create_task(loop(), name=f"control:{loop.__name__}")
+            task = asyncio.create_task(self._lasting(loop), name=f"control:{loop.__name__}")
             task.add_done_callback(self._loop_ended)
             self._tasks.append(task)
 
@@ -218,6 +219,18 @@ class ControlPlane:
             if settled and not await self._store.replicas():
                 return
             await self._passed.wait()
+
+    async def _lasting(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop, and begin it again where it lacked what comes back: files of this process, the database."""
+        while True:
+            try:
+                await loop()
+            except (OSError, NotReady) as error:
+                log.error("control.loop_waits", loop=loop.__name__, reason=str(error))
+                await asyncio.sleep(RETRY_AFTER_FAULT.total_seconds())
+                # What it was about to do may be lost: everything is looked at anew.
+                self._publish.set()
+                self._resync_now.set()
 
     async def _work(self) -> None:
         while True:

@@ -7,6 +7,7 @@ is the plan's business.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ CONNECT_TIMEOUT_S = 3.0
 HEALTH_TIMEOUT_S = 1.0
 NO_IDLE = httpx.Limits(max_keepalive_connections=0)
 """Engines may have a thread for each connection: none is held between two questions."""
+NOT_ASKED = (os.strerror(errno.EMFILE), os.strerror(errno.ENFILE))
+"""This process had no file left for the question: nothing about who was to be asked."""
 GROWTH = 1.1
 """Pauses stay near a tenth of the time waited so far: short loads are noticed at once, long ones are not pestered."""
 
@@ -180,7 +183,8 @@ class HttpProber:
             while misses < MISSES:
                 await asyncio.sleep(self._watch_every_s)
                 fault = await _connect(address) if health_path is None else await _silence(client, health_path)
-                misses = 0 if fault is None else misses + 1
+                if fault not in NOT_ASKED:
+                    misses = 0 if fault is None else misses + 1
         self._proofs[replica_id] = Proof(False, fault or "", watched=True, lost=True)
         self._news(replica_id)
 
@@ -191,6 +195,8 @@ class HttpProber:
                 await asyncio.sleep(self._ask_every_s)
                 asked = self._clock()
                 fault = await _silence(client, health_path)
+                if fault in NOT_ASKED:
+                    continue
                 if fault is None:
                     silence.misses = 0
                     if self._silences.pop(replica_id, None) is not None:
@@ -237,7 +243,8 @@ async def _connect(address: str) -> str | None:
     except TimeoutError:
         return f"no connection within {CONNECT_TIMEOUT_S:g} s"
     except OSError as error:
-        return f"cannot connect: {error.strerror or error}"
+        lacks = error.strerror in NOT_ASKED
+        return error.strerror if lacks else f"cannot connect: {error.strerror or error}"
     writer.close()
     return None
 

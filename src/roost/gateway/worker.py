@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
 import gc
 import platform
 import resource
@@ -27,6 +26,7 @@ from roost.gateway.gateway import Gateway
 from roost.gateway.probes import Probes
 from roost.gateway.usage_reports import Reports
 from roost.policy import open_files
+from roost.telemetry.loop_faults import LoopFaults
 from roost.web.certificates import Certificate
 
 BACKLOG = 4096
@@ -40,9 +40,6 @@ FIRST_S = 5.0
 """The same for one without any table: whatever it would answer meanwhile is wrong."""
 SETTLE_S = 0.05
 """How long after the end of accepting a connection that was accepted before it may take to appear."""
-
-FILES_TOLD_S = 10.0
-"""How often a lack of files is told."""
 
 HAND_OVER = signal.SIGUSR1
 
@@ -93,7 +90,7 @@ async def serve(
     gateway.max_clients, gateway.max_told = open_files.carried(_raise_files(), settings.max_client_connections)
     if gateway.max_clients < settings.max_client_connections:
         log.warning("fewer connections than allowed: too few open files", connections=gateway.max_clients)
-    loop.set_exception_handler(_Faults())
+    loop.set_exception_handler(LoopFaults())
     identity = f"gateway-{index}-{uuid.uuid4().hex[:8]}"
     gateway.reports = Reports(settings.run_dir, identity)
     link = Link(gateway, identity, RoutesFile(settings.run_dir / f"routes-{index}.json"))
@@ -132,22 +129,6 @@ def _raise_files() -> int | None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return None if hard == resource.RLIM_INFINITY else hard
-
-
-class _Faults:
-    """What the loop has to tell. The standard one, short of files, says so for each connection that could wait; uvloop
-    drops connections without a word."""
-
-    def __init__(self) -> None:
-        self._quiet_until = 0.0
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
-            loop.default_exception_handler(context)
-        elif loop.time() >= self._quiet_until:
-            self._quiet_until = loop.time() + FILES_TOLD_S
-            log.error("no file is left for a connection", reason=error.strerror)
 
 
 def _tls(gateway: Gateway) -> dict[str, Any]:

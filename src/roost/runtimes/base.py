@@ -22,13 +22,15 @@ class RuntimeSettings:
     """What a runtime is constructed with. ``installation`` marks what is ours: replicas that carry another
     installation's id are never listed, adopted or ended. ``home`` is ROOST_HOME; ``zone`` the name of this machine's
     zone; ``cpu_overcommit`` multiplies the threads on offer (1.0 = the cores that there are); ``engine_env`` are the
-    variables that engines inherit beside the usual ones (``config.engine_environment``)."""
+    variables that engines inherit beside the usual ones (``config.engine_environment``), ``engine_files`` how many
+    files an engine may have open before it asks for more (None: as many as this process)."""
 
     home: Path
     installation: str
     zone: str = "local"
     cpu_overcommit: float = 1.0
     engine_env: tuple[str, ...] = ()
+    engine_files: int | None = None
 
 
 class Runtime(Protocol):

@@ -11,6 +11,7 @@ hold, so no path can forget to give something back.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 import socket
@@ -213,6 +214,7 @@ class LocalRuntime:
             "argv": [argument.replace(LISTEN, address) for argument in one.argv],
             "env": {**self._environment, **own, **one.secrets, **marker},
             "grace_s": spec.stop_grace.total_seconds(),
+            "files": self._settings.engine_files,
             "output": asdict(one.output) if one.output is not None else None,
             "record_path": str(paths.record),
             "lock_path": str(paths.lock),
@@ -241,6 +243,8 @@ class LocalRuntime:
             try:
                 record = local_records.read(path)
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise  # it says nothing about the record: whoever asked asks again
                 _log.error("the replica record %s cannot be read and is left alone: %s", path, error)
                 self._not_ours.add(replica_id)
                 continue

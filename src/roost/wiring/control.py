@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -101,8 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(
     settings: Settings, sockets: tuple[socket.socket, socket.socket], parent: lifeline.ReadyPipe, *, new_key: bool
 ) -> int:
+    from roost.telemetry.loop_faults import LoopFaults
     from roost.wiring.http import Site, serving
 
+    asyncio.get_running_loop().set_exception_handler(LoopFaults())
     ending = Ending()
     ending.listen()
     async with AsyncExitStack() as stack:
@@ -170,7 +173,14 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     stack.push_async_callback(cache.close)
     runtime = runtime_called(
         settings.runtime,
-        RuntimeSettings(settings.home, installation, settings.zone, settings.cpu_overcommit, settings.engine_variables),
+        RuntimeSettings(
+            settings.home,
+            installation,
+            settings.zone,
+            settings.cpu_overcommit,
+            settings.engine_variables,
+            engine_files=_raise_files(),
+        ),
     )
     await runtime.start()
     stack.push_async_callback(runtime.close)
@@ -273,6 +283,14 @@ def _gateway_pids(settings: Settings) -> list[int]:
     """The gateways of this home that live, by their pid files and command lines."""
     pids = [read_pid(path) for path in settings.run_dir.glob("gateway-*.pid")]
     return [pid for pid in pids if pid is not None and "roost.wiring.gateway" in command_line(pid)]
+
+
+def _raise_files() -> int | None:
+    """Let this process have as many files open as it may: each relayed request is one. How many it could have before,
+    which is what engines get; None for any number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _now() -> datetime:

@@ -8,10 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import structlog
+
+from roost.domain.errors import NotReady
 from roost.store.base import Store
 from roost.telemetry import metrics
 
 LEAST_INTERVAL_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class Gauges:
@@ -30,7 +35,11 @@ class Gauges:
         """Count at the start and after passes, for ever."""
         while True:
             self._passed.clear()
-            await self.count()
+            try:
+                await self.count()
+            except NotReady as error:
+                log.error("the gauges of metrics stay as they were", reason=error.message)
+                self._passed.set()
             await asyncio.sleep(LEAST_INTERVAL_S)
             await self._passed.wait()
 

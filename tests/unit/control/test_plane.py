@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from tests.unit.control.world import ENGINELESS, WEIGHTLESS, WEIGHTY, Catalog, c
 from roost.config import Settings
 from roost.control.plane import ControlPlane
 from roost.domain.endpoint import Endpoint
+from roost.domain.errors import NotReady
 from roost.domain.hardware import Resources
 from roost.domain.launch import LaunchSpec, ProcessSpec
 from roost.domain.lifecycle import DesiredState, State
@@ -221,6 +223,16 @@ async def test_a_loop_that_dies_is_a_fault_of_the_process(running: Running) -> N
     running.cache.break_changed(RuntimeError("boom"))
     fault = await asyncio.wait_for(asyncio.shield(running.plane.fault), 10)
     assert str(fault) == "boom"
+
+
+@pytest.mark.parametrize(
+    "lack", [OSError(errno.EMFILE, "Too many open files"), NotReady("The database is away.", code="store_unavailable")]
+)
+async def test_a_loop_that_lacks_what_comes_back_is_begun_again(running: Running, lack: Exception) -> None:
+    running.cache.break_changed(lack)
+    running.cache.break_changed(RuntimeError("the loop went on"))
+    fault = await asyncio.wait_for(asyncio.shield(running.plane.fault), 10)
+    assert str(fault) == "the loop went on"
 
 
 async def test_hardware_that_comes_back_starts_who_waits(running: Running) -> None:

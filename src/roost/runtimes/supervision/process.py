@@ -134,6 +134,19 @@ def die_with_parent(parent: int) -> None:
         raise OSError("the supervisor is gone")
 
 
+def prepare(parent: int, files: int | None) -> None:
+    """Between fork and exec of an engine: tie it to its supervisor ``parent``, and set its soft limit of open files
+    back to ``files`` (None: leave it). The control plane has raised its own, which is inherited: programs that use
+    ``select`` break on descriptors above 1023, and others close every number up to the limit. Raises ``OSError``."""
+    die_with_parent(parent)
+    if files is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _prctl(option: int, value: int) -> None:
     import ctypes
 

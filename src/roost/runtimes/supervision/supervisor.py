@@ -128,7 +128,7 @@ class Supervisor:
                 stderr=writer,
                 start_new_session=True,
                 # Safe here: this process has one thread. PDEATHSIG follows the thread that forks, which is this one.
-                preexec_fn=lambda: process.die_with_parent(own),
+                preexec_fn=lambda: process.prepare(own, self._launch.get("files")),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.close(reader)
