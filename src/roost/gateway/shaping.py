@@ -154,6 +154,11 @@ class Collected:
         self._aggregator = Aggregator(chat=chat, choices=several, per_prompt=per_prompt) if streamed else None
         self._splitter = Splitter()
 
+    @property
+    def computed(self) -> bool:
+        """Whether there is some output, once a part has come: the prompt has been computed."""
+        return self._aggregator is None or self.events > 0
+
     def feed(self, payload: bytes) -> None:
         """Take in a part. Raises ``BrokenResponse``."""
         self._size += len(payload)

@@ -262,6 +262,44 @@ async def test_what_a_replica_has_to_compute_counts_until_its_first_byte(world: 
     await until(lambda: [r.outstanding_tokens for r in books.values()] == [0, 0])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_neither_pings_nor_progress_are_a_computed_prompt(world: World, streamed: bool) -> None:
+    begin, text, last = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    progress = {**delta(), "prompt_progress": {"total": 9000, "cache": 0, "processed": 2048, "time_ms": 5}}
+
+    async def computes(seen: Seen, peer: Peer) -> None:
+        await peer.send(STREAM_HEAD)
+        await begin.wait()
+        await peer.send(chunked(b": ping\n\n") + chunked(event(progress)))
+        await text.wait()
+        await peer.send(chunked(event(delta("a"))))
+        await last.wait()
+        await peer.send(chunked(event(delta(finish="stop"))), chunked(event("[DONE]")), b"0\r\n\r\n")
+
+    world.upstream.handler = computes
+    other = await world.another(computes)
+    llama: dict[str, Any] = {"dialect": "llama_cpp", "cancels_non_stream": False}
+    world.route(world.replica(1), world.replica(2, other), **llama)
+    messages = [{"role": "user", "content": LONG}]
+    # Chunks of the classic SDKs are put in shape, whole answers put together.
+    classic = {"user-agent": "Together/Python 1.5.35"} if streamed else {}
+    client = await sent(world, post({"model": ENDPOINT, "messages": messages, "stream": streamed}, headers=classic))
+    await until(lambda: len(world.upstream.seen) + len(other.seen) == 1)
+    (front,) = world.gateway.fronts
+    exchange: Any = front.active
+    await until(lambda: exchange.attempt is not None and exchange.attempt.status == 200)
+    pool = exchange.attempt.replica.pool
+    pool.heard = False
+    begin.set()
+    await until(lambda: pool.heard)
+    assert exchange.owed > 0
+    text.set()
+    await until(lambda: exchange.owed == 0)
+    assert not exchange.done
+    last.set()
+    assert (await client.answer()).status == 200
+
+
 @pytest.mark.parametrize("world", [{"balancer": "least-in-flight"}], indirect=True)
 async def test_least_in_flight_looks_at_no_prompt(world: World) -> None:
     other = await world.another(echo)
