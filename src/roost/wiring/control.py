@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from roost.control.plane import ControlPlane
     from roost.models.base import Cache
     from roost.models.catalog import Catalog
+    from roost.runtimes.base import RuntimeSettings
     from roost.store.base import Store
     from roost.wiring.bootstrap import Access
     from roost.wiring.gauges import Gauges
@@ -148,7 +149,6 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     from roost.control.plane import ControlPlane
     from roost.models.cache import ModelCache
     from roost.models.catalog import Catalog
-    from roost.runtimes.base import RuntimeSettings
     from roost.runtimes.registry import runtime as runtime_called
     from roost.store.registry import store as store_at
     from roost.wiring.bootstrap import grant_access
@@ -171,17 +171,7 @@ async def _build(settings: Settings, stack: AsyncExitStack, *, new_key: bool) ->
     await cache.start()
     await cache.sweep(catalog.list())
     stack.push_async_callback(cache.close)
-    runtime = runtime_called(
-        settings.runtime,
-        RuntimeSettings(
-            settings.home,
-            installation,
-            settings.zone,
-            settings.cpu_overcommit,
-            settings.engine_variables,
-            engine_files=_raise_files(),
-        ),
-    )
+    runtime = runtime_called(settings.runtime, _runtime_settings(settings, installation))
     await runtime.start()
     stack.push_async_callback(runtime.close)
     gauges = Gauges(store)
@@ -283,6 +273,19 @@ def _gateway_pids(settings: Settings) -> list[int]:
     """The gateways of this home that live, by their pid files and command lines."""
     pids = [read_pid(path) for path in settings.run_dir.glob("gateway-*.pid")]
     return [pid for pid in pids if pid is not None and "roost.wiring.gateway" in command_line(pid)]
+
+
+def _runtime_settings(settings: Settings, installation: str) -> RuntimeSettings:
+    from roost.runtimes.base import RuntimeSettings
+
+    return RuntimeSettings(
+        settings.home,
+        installation,
+        settings.zone,
+        settings.cpu_overcommit,
+        settings.engine_variables,
+        engine_files=_raise_files(),
+    )
 
 
 def _raise_files() -> int | None:

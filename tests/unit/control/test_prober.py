@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from roost.control.prober import MISSES, MOST_READ, HttpProber, Silence
+from roost.control.prober import MISSES, MOST_READ, NOT_ASKED, HttpProber, Silence, _connect, _silence
 from roost.engines.base import Probe
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -188,3 +190,26 @@ def test_a_silence_grows_with_the_questions_and_not_while_nobody_asks() -> None:
     silence.misses = 0
     silence.missed(4000.0, 4001.0)
     assert silence.length(4001.0) == 1.0
+
+
+@pytest.mark.parametrize("address", ["unix:/nowhere/r.sock", "http://127.0.0.1:1"])
+async def test_a_question_for_which_no_file_is_left_says_nothing_about_the_replica(address: str) -> None:
+    prober = HttpProber(lambda _: None)
+    async with prober._client(address, 1.0) as client:
+        assert await _silence(client, "/health") not in NOT_ASKED
+        with short_of_files():
+            assert await _silence(client, "/health") in NOT_ASKED
+            if address.startswith("http"):
+                assert await _connect(address) in NOT_ASKED
+
+
+@contextmanager
+def short_of_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
