@@ -54,12 +54,15 @@ class AccessLog:
         whole = int(at)
         if whole != self._whole:
             self._whole, self._second = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode()
-        start = (self._second, (at - whole) * 1000, request_id, place, seconds)
+        second, milli = self._second, (at - whole) * 1000
         began = b"%.6f" % first if first is not None else b"null"
         if prompt is not None:
-            line = _LINE % (*start, began, sent, tries, prompt, cached, completion)
+            line = _LINE % (
+                second, milli, request_id, place, seconds, began, sent, tries, prompt, cached, completion
+            )  # fmt: skip
         else:
-            line = _UNKNOWN % (*start, began, sent, tries, b"null" if completion is None else b"%d" % completion)
+            generated = b"null" if completion is None else b"%d" % completion
+            line = _UNKNOWN % (second, milli, request_id, place, seconds, began, sent, tries, generated)
         self._lines.append(line)
 
     @property

@@ -159,6 +159,11 @@ class Attempt:
         self.status = status = head.status
         if self.replica.standing is not GOOD and status < 500 and status != 429:
             dispatch.came_through(exchange, self.replica)
+        special = adapted.stream or adapted.aggregate or adapted.classic or status >= 300 or head.length < 0
+        if not special and adapted.shape is None and adapted.vectors is None and not exchange.begun:
+            # What would come out below, for most answers that are no streams.
+            self._pending = self._head(head, framed=True)
+            return True
         classic = adapted.classic and (kind is CHAT or kind is COMPLETIONS)
         shaped = classic or adapted.shape is not None or adapted.vectors is not None
         stream = adapted.stream and status < 300 and is_event_stream(head)
@@ -209,18 +214,25 @@ class Attempt:
     def _head(self, head: ResponseHead, *, framed: bool) -> bytes:
         exchange = self._exchange
         request, gateway = exchange.request, exchange.gateway
+        close, http10 = request.close or gateway.draining, request.http10
+        as_it_is = head.as_it_is if framed else None
         return b"HTTP/1.1%b\r\n%b%b%bx-request-id: %b\r\n\r\n" % (
-            head.relayed(framed=framed),
+            as_it_is if as_it_is is not None else head.relayed(framed=framed),
             exchange.mark,
             gateway.marks,
-            b"connection: close\r\n" if request.close else connection_line(gateway.draining, request.http10),
+            connection_line(close, http10) if close or http10 else b"",
             request.id,
         )
 
     def on_body(self, data: bytes) -> None:
         """A part of the upstream's body."""
         if not data.endswith(self._usual):
-            self._unusual(data)
+            if self._collected is not None or self._reframed is not None:
+                self._shape(data)
+            elif self.stream:
+                self._unusual(data)
+            else:
+                self._part(data)
             return
         # What a stream costs is this, for each of its events.
         exchange = self._exchange
@@ -239,12 +251,8 @@ class Attempt:
             self._boil_at = self._exchange.sent + MOST_SIZE
 
     def _unusual(self, data: bytes) -> None:
-        # The beginning of an answer, one that is no stream, one that has to be changed, or a piece that is not just
-        # whole events.
+        # The beginning of a stream, one that has to be changed, or a piece that is not just whole events.
         exchange = self._exchange
-        if self._collected is not None or self._reframed is not None:
-            self._shape(data)
-            return
         emitted = self._emitted
         if emitted is not None:
             data = emitted.take(data)
@@ -256,24 +264,35 @@ class Attempt:
             if not data:
                 return
         if self._fresh:
-            if self.stream and self._only_pings(data):
+            if self._only_pings(data):
                 return
             self._fresh = False
             self._begin_output()
-            self._plain = self.stream and self._without is None
+            self._plain = self._without is None
             if exchange.owed:
                 dispatch.settle(exchange, self.replica)
-            self._first = data
             data = self._pending + data
             self._pending = exchange.payload = b""
-        if not self.stream:
-            self._before, self._last = self._last, data
-        elif emitted is None or emitted.pieces is not self._latest:
+        if emitted is None or emitted.pieces is not self._latest:
             self._keep(data)
         exchange.sent += len(data)
         exchange.front.transport.write(data)
         if self._plain:
             self._go_on_plain(emitted)
+
+    def _part(self, data: bytes) -> None:
+        # Of an answer that is no stream.
+        exchange = self._exchange
+        if self._fresh:
+            self._fresh = False
+            if exchange.owed:
+                dispatch.settle(exchange, self.replica)
+            self._first = data
+            data = self._pending + data
+            self._pending = exchange.payload = b""
+        self._before, self._last = self._last, data
+        exchange.sent += len(data)
+        exchange.front.transport.write(data)
 
     def _rid_of_events(self, data: bytes) -> bytes:
         try:

@@ -15,6 +15,7 @@ from roost.gateway.body import MAX_DEPTH, encode
 from roost.gateway.params import function_name, schema_of
 
 _NAMES = {"repetition_penalty": "repeat_penalty"}
+_CHANGED = frozenset((*_NAMES, "response_format"))
 CONTROLS = frozenset(("id_slot", "n_cmpl", "n_predict", "n_probs", "post_sampling_probs", "verbose"))
 """Fields of llama.cpp's own that no client of the API may send: they show the engine's inside, pick a slot, or stand
 above the fields that are checked here (``max_tokens``, ``n``, ``logprobs``). They are taken out."""
@@ -22,6 +23,8 @@ above the fields that are checked here (``max_tokens``, ``n``, ``logprobs``). Th
 
 def generation(body: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of chat and completions by llama.cpp's names, and a schema where it looks for one."""
+    if _CHANGED.isdisjoint(body):
+        return {}  # as for most requests
     changes = {own: body[name] for name, own in _NAMES.items() if body.get(name) is not None and own not in body}
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and response_format.get("type") == "json_schema":

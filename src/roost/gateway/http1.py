@@ -41,9 +41,9 @@ _PLAIN = (b"", b"")
 
 class ResponseHead:
     """A parsed response head, which never changes. ``raw`` ends before the empty line; ``length`` is -1 when not
-    announced."""
+    announced; ``as_it_is`` is what ``relayed`` gives for a framed body, None where some lines have to go."""
 
-    __slots__ = ("_bare", "_framed", "_watched", "chunked", "keep_alive", "length", "lines", "raw", "status")
+    __slots__ = ("_bare", "_watched", "as_it_is", "chunked", "keep_alive", "length", "lines", "raw", "status")
 
     def __init__(self, raw: bytes) -> None:
         """Parse. Raises ``BrokenResponse``."""
@@ -51,7 +51,7 @@ class ResponseHead:
         self.lines = lines = raw.split(b"\r\n")
         first = lines[0]
         self.status, minor = _KNOWN_STATUS.get(first) or _parse_status(first)
-        self._framed: bytes | None = raw[8:]
+        self.as_it_is: bytes | None = raw[8:]
         self._watched: dict[bytes, bytes] = {}
         watched = self._watched
         known = _KNOWN_LINES
@@ -83,7 +83,7 @@ class ResponseHead:
         self._bare = self.status in (204, 304)
         if self._bare:
             # Without a body, whatever it says: who passes these lines on misleads readers that believe them.
-            self.length, self.chunked, self._framed = 0, False, None
+            self.length, self.chunked, self.as_it_is = 0, False, None
             watched.pop(b"content-type", None)
 
     def _watch(self, name: bytes, value: bytes) -> None:
@@ -91,7 +91,7 @@ class ResponseHead:
         if repeated and name != b"x-request-id":
             raise BrokenResponse(f"{name.decode()} is there twice")
         if name in HOP_BY_HOP:
-            self._framed = None  # some lines have to go
+            self.as_it_is = None  # some lines have to go
 
     def value(self, name: bytes) -> bytes | None:
         """The value of one of the headers the gateway looks at, in lower case; None when absent."""
@@ -100,8 +100,8 @@ class ResponseHead:
     def relayed(self, *, framed: bool) -> bytes:
         """Status and header lines as they go to the client (after ``HTTP/1.1``, without the last line end), without
         what belongs to this connection and, unless ``framed``, without the body's framing."""
-        if framed and self._framed is not None:
-            return self._framed
+        if framed and self.as_it_is is not None:
+            return self.as_it_is
         named = {token.strip() for token in self._watched.get(b"connection", b"").split(b",")}
         unwanted = (HOP_BY_HOP | named).difference(_FRAMING).union(() if framed and not self._bare else _FRAMING)
         kept = (line for line in self.lines[1:] if line[: line.find(b":")].lower() not in unwanted)
