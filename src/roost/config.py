@@ -75,6 +75,8 @@ class Settings:
     """Consecutive failed starts after which an endpoint is in ERROR."""
     max_body_bytes: int = 64 * 1024 * 1024
     """Largest request body; larger ones get 413."""
+    max_bodies_mb: int = 1024
+    """Request bodies above 64 KiB that one gateway worker keeps, in MiB; more get 503, a key's beyond a quarter 429."""
     max_client_connections: int = 10_000
     """Client connections that one gateway worker keeps open; more get 503 and are closed."""
     client_head_timeout_s: float = 30.0
@@ -318,6 +320,7 @@ def _check(settings: Settings) -> None:
         "unresponsive_deadline_s": (5, 86_400),
         "max_start_failures": (1, 1000),
         "max_body_bytes": (1024, 1 << 31),
+        "max_bodies_mb": (1, 1_000_000),
         "max_client_connections": (1, 1_000_000),
         "client_head_timeout_s": (1, 3600),
         "client_body_timeout_s": (1, 3600),

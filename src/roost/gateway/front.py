@@ -15,6 +15,7 @@ import httptools
 
 from roost.gateway import counters, head_rules
 from roost.gateway.answers import Refusal, response
+from roost.gateway.bodies import FEW, SHORT
 from roost.gateway.head_rules import MAX_HEAD, MAX_HEADERS
 from roost.gateway.known_head import KnownHead, learn
 from roost.gateway.pace import Pace
@@ -36,8 +37,6 @@ CHUNKING = 8
 MAX_LEARNT = 8
 """Heads that one connection gets to know between two sweeps: some clients never send the same twice."""
 
-_STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout", should_retry=True)
-_CROWDED = Refusal(503, "Too many connections are open.", "too_many_connections", retry_after=1, should_retry=True)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -125,7 +124,7 @@ class Front(asyncio.Protocol):
         if crowd >= gateway.max_told:
             self.transport.abort()
         elif crowd >= 0:
-            self._end_with(_CROWDED)
+            self._end_with(head_rules.CROWDED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -144,7 +143,9 @@ class Front(asyncio.Protocol):
             self._hang_up()
 
     def _hang_up(self) -> None:
-        self._queue.clear()
+        self._drop_queue()
+        if self._request is not None:
+            self._drop(self._request)
         active, self.active = self.active, None
         if active is not None:
             active.abort()
@@ -301,7 +302,7 @@ class Front(asyncio.Protocol):
         self._head_seen = self._repeated = self._wire = 0
         self._skip = request.length
         if request.kind <= LAST_INFERENCE:
-            request.refusal = self._admit(request)
+            request.refusal = self._gateway.admit(request, is_next=self.active is None and not self._queue)
         elif request.method not in head_rules.METHODS:
             request.refusal = head_rules.METHOD
         if b"expect" in headers and not request.http10:
@@ -323,6 +324,10 @@ class Front(asyncio.Protocol):
         request.body.append(body)
         if request.kind is RELAY:
             self._relay_body()
+        elif request.received > SHORT or len(request.body) > FEW:
+            full = self._gateway.bodies.hold(request)
+            if full is not None:
+                self._stop(full)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -362,18 +367,6 @@ class Front(asyncio.Protocol):
         long = self._head_seen + len(self._fed) > MAX_HEAD and head_rules.too_large(request.headers)
         return head_rules.HEAD_TOO_LARGE if long else None
 
-    def _admit(self, request: Request) -> Refusal | None:
-        if request.method != b"POST":
-            if request.method == b"OPTIONS":
-                return None
-            message = f"{request.path.decode('latin-1')} takes POST only."
-            return Refusal(405, message, "method_not_allowed", allow=b"POST, OPTIONS")
-        key = self._gateway.authenticate(request.headers.get(b"authorization"))
-        if isinstance(key, Refusal):
-            return key
-        request.key = key
-        return None
-
     def _expect(self, request: Request) -> None:
         if request.headers[b"expect"].lower() != b"100-continue":
             request.refusal = request.refusal or head_rules.EXPECTATION
@@ -395,7 +388,7 @@ class Front(asyncio.Protocol):
         request = self._queue[-1]
         if not request.length and not request.chunked:
             return b""
-        self._queue.pop()
+        self._drop(self._queue.pop())
         if self._awaits is request:
             self._awaits = None
         else:
@@ -408,6 +401,8 @@ class Front(asyncio.Protocol):
         self._refusal = refusal
         request = self._request
         if request is None or self._in_head or request.kind is not RELAY or request.refusal is not None:
+            if request is not None:
+                self._drop(request)
             return
         # The relay waits for this request's turn, or is at work on its beginning already.
         if request in self._queue:
@@ -492,7 +487,7 @@ class Front(asyncio.Protocol):
         if not request.complete and request.kind is RELAY:
             self._linger()
         elif request.close or self._gateway.draining:
-            self._queue.clear()
+            self._drop_queue()
             if self.delivery is None:
                 self.transport.close()
             else:
@@ -520,6 +515,15 @@ class Front(asyncio.Protocol):
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         self._resume()
+
+    def _drop_queue(self) -> None:
+        for request in self._queue:
+            self._drop(request)
+        self._queue.clear()
+
+    def _drop(self, request: Request) -> None:
+        request.body.clear()
+        self._gateway.bodies.release(request)
 
     def _pause(self) -> None:
         if not self._paused and not self.transport.is_closing():
@@ -573,7 +577,7 @@ class Front(asyncio.Protocol):
             if self._in_head
             else pace.slow_body(now, request, request.received, limits)
         ):
-            self._refuse_rest(_STALLED)
+            self._refuse_rest(head_rules.STALLED)
             self._next()
 
     def _relay_waits(self) -> bool:

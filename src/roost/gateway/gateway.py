@@ -18,10 +18,11 @@ import structlog
 from roost.config import Settings
 from roost.domain.creation import Delivery
 from roost.domain.routing import LLAMA_CPP, RouteKey, RoutingTable
-from roost.gateway import admission, counters, dispatch, health, params, waiting
+from roost.gateway import admission, counters, dispatch, head_rules, health, params, waiting
 from roost.gateway.access_log import AccessLog, written
 from roost.gateway.answers import SANDBOX, Refusal
 from roost.gateway.board import Board
+from roost.gateway.bodies import SHORT, Bodies
 from roost.gateway.body import HALF_A_PAIR, decode, holds_half_a_pair
 from roost.gateway.books import Books, EndpointBook, ReplicaBook
 from roost.gateway.classic import adapt
@@ -29,7 +30,6 @@ from roost.gateway.counters import Counters
 from roost.gateway.demand import Demand
 from roost.gateway.exchange import Exchange
 from roost.gateway.front import Front
-from roost.gateway.head_rules import METHODS
 from roost.gateway.key_limits import KeyLimits
 from roost.gateway.meters import Meters
 from roost.gateway.pace import Limits
@@ -91,6 +91,7 @@ class Gateway:
         self.board = Board(settings.run_dir, index, workers=settings.gateway_workers)
         self.books.shared = self.board.shared
         self.key_limits = KeyLimits(self.board, self.now)
+        self.bodies = Bodies(settings.max_bodies_mb << 20, settings.max_body_bytes)
         self.log = AccessLog(access_log_path(settings, index))
         self.usage = Usage(self)
         self.demand = Demand()
@@ -113,26 +114,13 @@ class Gateway:
         """Whether the table says that the server is shutting down."""
         self.empty = asyncio.Event()
         """Set while draining or leaving once no client is left."""
-        self.too_large = Refusal(
-            413, f"The request body exceeds {settings.max_body_bytes} bytes.", "payload_too_large", should_retry=False
-        )
+        self.too_large = head_rules.body_too_large(settings.max_body_bytes)
         self._known: dict[bytes | None, RouteKey] = {}
         self._found: dict[tuple[str, str], EndpointBook] = {}
         self._ids = itertools.count()
         self._id_prefix = b"req-%d%x-" % (index, int(wall() * 1000))
         self._timer: asyncio.TimerHandle | None = None
-        self._log_full = False
-        self._parts = (
-            ("held requests", self._look_at_requests),
-            ("connections", self._look_at_connections),
-            ("the certificate", self._look_at_certificate),
-            ("the board", self._share),
-            ("numbers", self.publish),
-            ("reports of usage", self._keep_reports),
-            ("the access log", self.flush_log),
-        )
-        self._failed: set[str] = set()
-        """Parts of the sweep that failed the last time."""
+        self._failed: set[str] = set()  # parts of the sweep that failed the last time
 
     # ---- life
 
@@ -259,6 +247,26 @@ class Gateway:
             return admission.EXPIRED_KEY
         return key
 
+    def admit(self, request: Request, *, is_next: bool) -> Refusal | None:
+        """Why an inference request is refused for its head alone, so that its body need not be kept; else its ``key``
+        is set. ``is_next``: no other request of its connection comes before it."""
+        if request.method != b"POST":
+            if request.method == b"OPTIONS":
+                return None
+            message = f"{request.path.decode('latin-1')} takes POST only."
+            return Refusal(405, message, "method_not_allowed", allow=b"POST, OPTIONS")
+        key = self.authenticate(request.headers.get(b"authorization"))
+        if isinstance(key, Refusal):
+            return key
+        request.key = key
+        if request.length <= SHORT and not request.chunked:
+            return None
+        # Its limits are asked again, and charged, once it is there: by then others may have come before it.
+        limited = None
+        if key.metered and is_next:
+            limited = self.key_limits.look(key, self.now(), self.bodies.arriving(key.id))
+        return limited or self.bodies.begin(request)
+
     def infer(self, front: Front, request: Request) -> None:
         """Answer an inference request whose caller is known."""
         key = request.key
@@ -272,29 +280,41 @@ class Gateway:
         raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self.cells[counters.RECEIVED] += len(raw)
-        body = decode(raw)
-        if isinstance(body, Refusal):
-            front.answer(request, body)
-            return
-        book = self._resolve(body.get("model"), key)
-        if isinstance(book, Refusal):
-            front.answer(request, book)
-            return
-        if book.route.dialect == LLAMA_CPP and holds_half_a_pair(raw, body):
-            front.answer(request, HALF_A_PAIR)
-            return
-        refusal = params.refusal(body, request.kind, book.route)
-        adapted = refusal or adapt(body, request.kind, book.route, classic=request.classic)
-        if isinstance(adapted, Refusal):
-            front.answer(request, adapted)
-            return
-        # From here on the exchange's end gives the request back.
-        limited = self._limited(key) if key.metered else None
+        limited = self._kept(request) if len(raw) > SHORT or self.bodies.held else None
+        if key.metered and limited is None:
+            limited = self._limited(key)
         if limited is not None:
             front.answer(request, limited)
             return
-        front.active = exchange = Exchange(self, front, request, book, adapted)
-        exchange.begin(raw)
+        made: Exchange | Refusal | None = None
+        try:
+            made = self._exchange(front, request, key, raw)
+        finally:
+            # An exchange's end gives the request back, and a wrong one costs nothing.
+            if key.metered and not isinstance(made, Exchange):
+                self.key_limits.take_back(key)
+        if isinstance(made, Refusal):
+            front.answer(request, made)
+            return
+        front.active = made
+        made.begin(raw)
+
+    def _exchange(self, front: Front, request: Request, key: RouteKey, raw: bytes) -> Exchange | Refusal:
+        body = decode(raw)
+        if isinstance(body, Refusal):
+            return body
+        book = self._resolve(body.get("model"), key)
+        if isinstance(book, Refusal):
+            return book
+        if book.route.dialect == LLAMA_CPP and holds_half_a_pair(raw, body):
+            return HALF_A_PAIR
+        refusal = params.refusal(body, request.kind, book.route)
+        adapted = refusal or adapt(body, request.kind, book.route, classic=request.classic)
+        return adapted if isinstance(adapted, Refusal) else Exchange(self, front, request, book, adapted)
+
+    def _kept(self, request: Request) -> Refusal | None:
+        self.bodies.arrived(request)
+        return self.bodies.hold(request) if request.received > SHORT else None
 
     def _limited(self, key: RouteKey) -> Refusal | None:
         limits, usage = self.key_limits, self.usage
@@ -325,7 +345,7 @@ class Gateway:
         own = request.kind is not RELAY
         if request.target == b"*":
             # The parser of heads lets only OPTIONS ask this: what the server as a whole can do.
-            front.reply(request, 204, b"", headers=b"allow: %b\r\n" % b", ".join(METHODS))
+            front.reply(request, 204, b"", headers=b"allow: %b\r\n" % b", ".join(head_rules.METHODS))
         elif own and request.method == b"OPTIONS":
             front.reply(request, 204, b"", headers=b"allow: GET, HEAD, OPTIONS\r\n")
         elif own and request.method not in (b"GET", b"HEAD"):
@@ -351,6 +371,8 @@ class Gateway:
             self.cells[counters.RECEIVED] += request.received
         seconds = self.now() - request.started
         self.counters.requests(request.kind, status, (seconds,))
+        if self.bodies.held:
+            self.bodies.release(request)
         key = request.key.id if request.key is not None else None
         place = (request.method, request.path, status, None, None, key, outcome)
         self.log.add(self.wall(), request.id, written(place), seconds, None, sent, 0, UNKNOWN)
@@ -365,8 +387,13 @@ class Gateway:
 
     def sweep(self) -> None:
         """Everything that depends on time: deadlines of held requests, idle connections, the log's buffer, gauges."""
-        for name, part in self._parts:
-            self._part(name, part)
+        self._part("held requests", self._look_at_requests)
+        self._part("connections", self._look_at_connections)
+        self._part("the certificate", self._look_at_certificate)
+        self._part("the board", self._share)
+        self._part("numbers", self.publish)
+        self._part("reports of usage", self._keep_reports)
+        self._part("the access log", self.flush_log)
 
     def _part(self, name: str, part: Callable[[], None]) -> None:
         try:
@@ -438,12 +465,12 @@ class Gateway:
     def _flush(self, write: Callable[[], None]) -> None:
         try:
             write()
-            self._log_full = False
+            self._failed.discard("log")
         except OSError as error:
             # Requests matter more than their log: say it once, and go on.
-            if not self._log_full:
+            if "log" not in self._failed:
                 log.error("the access log cannot be written; lines are lost", reason=error.strerror)
-            self._log_full = True
+            self._failed.add("log")
 
 
 def access_log_path(settings: Settings, index: int) -> Path:

@@ -32,6 +32,8 @@ TARGET_TOO_LONG = Refusal(414, f"The request target is longer than {MAX_TARGET} 
 HOST = Refusal(400, "An HTTP/1.1 request has exactly one `Host` header, with a host's name in it.", "bad_host")
 FRAMING = Refusal(400, "The request's framing is ambiguous or unsupported.", "bad_framing")
 MALFORMED = Refusal(400, "The request is not well-formed HTTP/1.1.", "malformed_request")
+STALLED = Refusal(408, "The request did not arrive in time.", "request_timeout", should_retry=True)
+CROWDED = Refusal(503, "Too many connections are open.", "too_many_connections", retry_after=1, should_retry=True)
 METHOD = Refusal(405, "This method is not served here.", "method_not_allowed", allow=b", ".join(METHODS))
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]{0,5})?")
@@ -92,6 +94,11 @@ def _sound_host(host: bytes | None, request: Request) -> bool:
             _KNOWN_HOSTS.clear()
         _KNOWN_HOSTS.add(host)
     return True
+
+
+def body_too_large(limit: int) -> Refusal:
+    """The answer to a body beyond ``limit`` bytes."""
+    return Refusal(413, f"The request body exceeds {limit} bytes.", "payload_too_large", should_retry=False)
 
 
 def too_large(headers: dict[bytes, bytes]) -> bool:

@@ -1,9 +1,10 @@
 """The limits of keys: requests and tokens per minute, and requests at once, over all workers together.
 
 ``gateway.infer`` asks ``admit`` for keys that have limits (``RouteKey.metered``), the end of each request so admitted
-calls ``ended`` exactly once, and ``spent`` tells what an answer took. With several workers each shows on the board how
-much it has admitted, and counts what the others have. It must never cost a key without limits more than a look at
-``metered``, and never lose count of a request that is over: a key that is never free again is worse than no limit.
+calls ``ended`` (or ``take_back``) exactly once, and ``spent`` tells what an answer took. With several workers each
+shows on the board how much it has admitted, and counts what the others have. It must never cost a key without limits
+more than a look at ``metered``, and never lose count of a request that is over: a key that is never free again is worse
+than no limit.
 
 Budgets per minute are token buckets (``policy.bucket``). A worker that starts counts from nothing.
 """
@@ -186,6 +187,29 @@ class KeyLimits:
             use.in_flight.total += 1
             use.sent.total += 1
         return None
+
+    def look(self, key: RouteKey, now: float, arriving: int) -> Refusal | None:
+        """Why a request of a metered key would be refused, were it there now and ``arriving`` others before it; nothing
+        is counted."""
+        use = self._uses.get(key.id)
+        if use is None:
+            return None
+        key, in_flight = use.key, use.in_flight.total + 1 + arriving
+        if self._board.shared:
+            use.settle(now)
+            in_flight += use.in_flight.others()
+        most, tokens = key.requests_per_minute, key.tokens_per_minute
+        full = key.concurrency is not None and in_flight > key.concurrency
+        fits = (tokens is None or use.tokens.fits(tokens, now)) and (most is None or use.requests.fits(most, now))
+        return _refusal(use, now, full=full) if full or not fits else None
+
+    def take_back(self, key: RouteKey) -> None:
+        """A request that was admitted is none: it is wrong, and costs nothing. Instead of ``ended``."""
+        use = self._uses[key.id]
+        use.in_flight.add(-1)
+        use.sent.add(-1)
+        if use.key.requests_per_minute is not None:
+            use.requests.take(use.key.requests_per_minute, -1.0, self._clock())
 
     def lines(self, key: RouteKey, now: float) -> bytes:
         """The header lines of a metered key's answers: what is left of its requests and tokens per minute, or was

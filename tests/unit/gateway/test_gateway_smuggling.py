@@ -14,12 +14,15 @@ from tests.unit.gateway.fakes import KEY, PATIENCE_S, Client, World
 from tests.unit.gateway.wire_cases import BODY, CASES, ONE, Case
 
 from roost.config import Settings
+from roost.domain.routing import RouteKey
 from roost.gateway.answers import Refusal
+from roost.gateway.bodies import Bodies
 from roost.gateway.front import Front
 from roost.gateway.pace import Limits
 from roost.gateway.request import Request
 
 PATHS = {"inference": b"/v1/chat/completions", "relayed": b"/v1/endpoints"}
+CALLER = RouteKey("digest", "key-1", "alice", "member")
 HIDDEN = b"X-Hidden: yes\r\n"
 _REQUEST = re.compile(rb"POST [^ \r\n]+ HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\r\n\0]*\r\n)+)\r\n")
 
@@ -208,6 +211,7 @@ class Office:
 
     def __init__(self) -> None:
         self.fronts: set[Front] = set()
+        self.bodies = Bodies(1 << 20, 1 << 20)
         self.cells = [0] * 1000
         self.seen: list[tuple[bytes, bytes, bytes]] = []
 
@@ -218,7 +222,11 @@ class Office:
         return b"id"
 
     def authenticate(self, authorization: bytes | None) -> object:
-        return authorization
+        return CALLER
+
+    def admit(self, request: Request, *, is_next: bool) -> Refusal | None:
+        request.key = CALLER
+        return None if request.method in (b"POST", b"OPTIONS") else Refusal(405, "POST only.", "method_not_allowed")
 
     def account(self, *told: object) -> None: ...
 
