@@ -31,7 +31,8 @@ from roost.web.certificates import Certificate
 
 BACKLOG = 4096
 LINK_END_S = 2.0
-HANDSHAKE_S = 10.0
+HANDSHAKE_S = 5.0
+"""For a TLS handshake. Until it is over a connection takes a file and is not counted."""
 TLS_END_S = 2.0
 """How long a client may take to say that it has seen the end of a TLS connection."""
 FRESH_S = 0.5
