@@ -18,7 +18,7 @@ from roost.client.errors import RateLimited as RateLimited
 from roost.client.errors import ServerError as ServerError
 from roost.client.errors import Timeout as Timeout
 from roost.client.errors import UnexpectedAnswer as UnexpectedAnswer
-from roost.client.errors import WaitFailed as WaitFailed
 from roost.client.errors import Untrusted as Untrusted
+from roost.client.errors import WaitFailed as WaitFailed
 from roost.client.errors import WaitTimeout as WaitTimeout
 from roost.client.sync import Roost as Roost

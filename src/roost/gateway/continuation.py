@@ -26,7 +26,7 @@ _LOOKED_AT = frozenset(
     (
         *("n", "best_of", "tools", "functions", "response_format", "schema", "logprobs", "top_logprobs", "echo"),
         *("suffix", "grammar", "json_schema", "audio", "modalities", "add_generation_prompt", "min_tokens"),
-        *("continue_final_message", "t_max_predict_ms", "n_indent", "ignore_eos", "prompt_embeds", "return_progress"),
+        *("continue_final_message", "t_max_predict_ms", "n_indent", "prompt_embeds", "return_progress"),
     )
 )
 """Parameters with which a stream may not be fit; most requests have none of them."""

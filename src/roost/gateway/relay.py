@@ -43,7 +43,8 @@ def unreachable(away_s: float) -> Refusal:
     crashes again and again is started after longer and longer pauses."""
     retry_after = max(step for step in RETRY_AFTER_STEPS_S if step <= max(away_s, RETRY_AFTER_STEPS_S[0]))
     message = "The control plane is restarting. Try again in a moment."
-    return Refusal(503, message, "control_plane_restarting", retry_after=retry_after)
+    # Nothing of it was sent, so that anything may be repeated.
+    return Refusal(503, message, "control_plane_restarting", retry_after=retry_after, should_retry=True)
 
 
 class Relay:

@@ -43,8 +43,11 @@ def told(gateway: Gateway, book: EndpointBook) -> bytes:
         return b": waiting for a replica with a free slot\n\n"
     route = book.route
     phase = f", {route.phase}" if route.phase is not None else ""
-    known = route.ready_at is not None or route.retry_after_s is not None
-    left = f", about {admission.eta(route, gateway.wall()):.0f} s left" if known else ""
+    left = ""
+    if route.ready_at is not None and route.ready_at < gateway.wall():
+        left = ", longer than usual"
+    elif route.ready_at is not None or route.retry_after_s is not None:
+        left = f", about {admission.eta(route, gateway.wall()):.0f} s left"
     return f": waiting for a replica ({route.state}{phase}{left})\n\n".encode("ascii", "replace")
 
 

@@ -43,8 +43,8 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class System:
     """The machine. Memory in bytes, limits those of the cgroups (None: none); ``cores`` are those that this process
-    may use, ``core_quota`` the share of them that the cgroups allow; ``open_files`` the hard limit (None: none). ``clock_ahead_s`` is how far the clock is ahead of the package index's (less than 0: behind; None: not
-    compared)."""
+    may use, ``core_quota`` the share of them that the cgroups allow; ``open_files`` the hard limit (None: none).
+    ``clock_ahead_s`` is how far the clock is ahead of the package index's (less than 0: behind; None: not compared)."""
 
     python: tuple[int, int, int]
     platform: str

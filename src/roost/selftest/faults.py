@@ -74,7 +74,7 @@ class Faults:
             partial(self.add, Engine.ECHO),
             self.kill_gateway,
             partial(self.hang_replica, Engine.ECHO),
-            self.replace_gateway,
+            self.replace_gateways,
             self.restart,
         ]
         if Engine.MODEL in self._endpoints:
@@ -124,18 +124,21 @@ class Faults:
         """SIGKILL one gateway worker: its connections break, all others go on."""
         self._signal(self._gateway_pid(), signal.SIGKILL, GATEWAY_KILLED)
 
-    async def replace_gateway(self) -> None:
-        """End one gateway worker in order: it finishes what it has while another one takes over."""
-        self._signal(self._gateway_pid(), signal.SIGTERM, "gateway worker replaced")
+    async def replace_gateways(self) -> None:
+        """Replace the gateway workers one by one, in order: each finishes what it has."""
+        await self._restart("gateway workers replaced", "--gateways")
 
     async def restart(self) -> None:
         """Restart the whole server in place, as an upgrade does."""
-        command = (sys.executable, "-m", "roost", "restart", "--home", str(self._home))
-        self._note("server restarted in place", "roost restart")
+        await self._restart("server restarted in place")
+
+    async def _restart(self, kind: str, *flags: str) -> None:
+        self._note(kind, " ".join(("roost restart", *flags)))
+        command = (sys.executable, "-m", "roost", "restart", "--home", str(self._home), *flags)
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
         said, _ = await process.communicate()
         if process.returncode:
-            self.trouble.append(f"server restarted in place: {said.decode(errors='replace').strip()}")
+            self.trouble.append(f"{kind}: {said.decode(errors='replace').strip()}")
 
     async def settled(self, stopped: Callable[[], bool]) -> None:
         """Wait until every endpoint has as many ready replicas as it should."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from roost.selftest.work import Ask, Engine, Seen
+from roost.selftest.work import Ask, Break, Engine, Seen
 
 MAX_REPEATS = 2
 LONGEST_PAUSE_S = 60.0
@@ -79,7 +79,7 @@ class Clients:
         except httpx.TransportError as error:
             # A connection that breaks is what a client can notice, and asks anew after.
             seen.failure = f"{type(error).__name__}: {error}".rstrip(": ")
-            seen.broken.append(time.monotonic())
+            seen.broken.append(Break(time.monotonic(), seen.request_id or "", seen.failure))
             return FIRST_PAUSE_S
         return None
 

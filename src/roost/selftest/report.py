@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roost.selftest.faults import GATEWAY_KILLED, Injected
-from roost.selftest.work import Engine, Seen, Verdict, judge
+from roost.selftest.work import Break, Engine, Seen, Verdict, judge
 
 MAX_EXAMPLES = 10
 BREAKS_WITHIN_S = 3.0
@@ -26,7 +26,7 @@ class Tally:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     streams: int = 0
     repeated: int = 0
-    broken: list[float] = field(default_factory=list)
+    broken: list[Break] = field(default_factory=list)
     cut: int = 0
     agreeing: int = 0
     """Answers of the model equal to those of the undisturbed run."""
@@ -55,7 +55,7 @@ class Report:
     reference: Mapping[str, str] = field(default_factory=dict)
     served_twice: int = 0
     left_behind: Sequence[str] = ()
-    unexplained: int = 0
+    unexplained: Sequence[Break] = ()
     """Connections that broke although no gateway worker had just been killed."""
     seconds: float = 0.0
 
@@ -78,8 +78,10 @@ class Report:
         """Take in what was injected. A connection may break only because its gateway worker was killed."""
         self.faults, self.trouble = faults, trouble
         kills = [fault.at for fault in faults if fault.kind == GATEWAY_KILLED]
-        breaks = [at for tally in self.tallies.values() for at in tally.broken]
-        self.unexplained = sum(not any(0 <= at - kill <= BREAKS_WITHIN_S for kill in kills) for at in breaks)
+        breaks = [each for tally in self.tallies.values() for each in tally.broken]
+        self.unexplained = [
+            each for each in breaks if not any(0 <= each.at - kill <= BREAKS_WITHIN_S for kill in kills)
+        ]
 
     @property
     def failed(self) -> int:
@@ -100,7 +102,7 @@ class Report:
             "engines": {engine.value: tally.to_dict() for engine, tally in self.tallies.items()},
             "model_answers_equal_to_the_undisturbed_ones": sum(tally.agreeing for tally in self.tallies.values()),
             "requests_completed_twice": self.served_twice,
-            "connections_broken_without_cause": self.unexplained,
+            "connections_broken_without_cause": [f"{each.request_id}: {each.how}" for each in self.unexplained],
             "left_behind": list(self.left_behind),
             "faults": [{"at_s": f.at_s, "kind": f.kind, "detail": f.detail} for f in self.faults],
             "trouble": list(self.trouble),

@@ -43,7 +43,7 @@ class Options:
     seed: int = 1
     gateway_workers: int = 2
     echo_replicas: int = 3
-    echo_clients: int = 12
+    echo_clients: int = 6
     echo_tokens_per_s: int = 100
     model_replicas: int = 2
     model_clients: int = 4
@@ -121,8 +121,8 @@ class SelfTest:
         if Engine.MODEL not in endpoints:
             return
         reference = {}
-        for number in range(len(TOPICS)):
-            seen = await clients.ask(model_ask(number, Random(0)))
+        for _ in TOPICS:
+            seen = await clients.ask(model_ask(next(self._numbers), Random(0)))
             verdict, why = judge(seen)
             if verdict is not Verdict.RIGHT:
                 raise ServerFailed(f"The model's undisturbed answer was not right: {verdict.value}: {why}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 TOPICS = (
     "how rain is made",
@@ -74,13 +74,21 @@ def model_ask(number: int, random: Random) -> Ask:
     return Ask(number, Engine.MODEL, random.random() < 2 / 3, f"Explain {topic}.", MODEL_TOKENS)
 
 
+class Break(NamedTuple):
+    """A connection that broke under a request: when (on the loop's clock), which request, and how."""
+
+    at: float
+    request_id: str
+    how: str
+
+
 @dataclass(slots=True)
 class Seen:
     """What the client saw of the answer to ``ask``.
 
     ``status`` 0: none came. ``done``: the stream's end mark. ``pieces`` are the text's as they came. ``failure`` is
-    what went wrong, in words. ``repeats`` are further tries as published clients make them; ``broken`` are the times
-    (on the loop's clock) at which connections broke under earlier tries, ``cut`` how many of these had begun to answer.
+    what went wrong, in words. ``repeats`` are further tries as published clients make them; ``broken`` tells of the
+    connections that broke under earlier tries, ``cut`` how many of these had begun to answer.
     """
 
     ask: Ask
@@ -93,7 +101,7 @@ class Seen:
     failure: str | None = None
     left: bool = False
     repeats: int = 0
-    broken: list[float] = field(default_factory=list)
+    broken: list[Break] = field(default_factory=list)
     cut: int = 0
     request_id: str | None = None
 

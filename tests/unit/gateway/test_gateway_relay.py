@@ -99,7 +99,7 @@ async def test_an_unreachable_control_plane(world: World) -> None:
     [(-5, 1), (0, 1), (1.9, 1), (2, 2), (4.9, 2), (5, 5), (9.9, 5), (10, 10), (29, 10), (30, 30), (86400, 30)],
 )
 def test_a_control_plane_that_stays_away_is_to_be_asked_after_longer_pauses(away_s: float, told: int) -> None:
-    assert unreachable(away_s).headers() == b"retry-after: %d\r\n" % told
+    assert unreachable(away_s).headers() == b"retry-after: %d\r\nx-should-retry: true\r\n" % told
 
 
 async def test_how_long_the_control_plane_has_been_away_is_told_by_its_last_word_to_this_gateway(world: World) -> None:

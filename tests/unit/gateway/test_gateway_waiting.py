@@ -21,6 +21,7 @@ from tests.unit.gateway.fakes import (
     whole,
 )
 
+from roost.gateway import waiting
 from roost.gateway.usage_reports import Reports
 
 STREAM = {"model": ENDPOINT, "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -260,3 +261,11 @@ async def test_an_engines_own_comments_are_no_output_however_long_they_go_on(
     assert (line["outcome"], line["tries"]) == ("completed", 2)
     assert line["first_byte_seconds"] > 29
     assert sums["completed"]["first_tokens"] == 1
+
+
+async def test_a_start_that_is_late_is_said_to_take_longer_than_usual(world: World) -> None:
+    wall = world.gateway.wall()
+    world.route(state="STARTING", phase="warming", retry_after_s=30.0, ready_at=wall - 1)
+    assert waiting.told(world.gateway, world.gateway.books.endpoints[ENDPOINT]) == (
+        b": waiting for a replica (STARTING, warming, longer than usual)\n\n"
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roost.selftest.faults import GATEWAY_KILLED, Injected
 from roost.selftest.report import Report
-from roost.selftest.work import Ask, Engine, Seen, Verdict, echo_ask, judge, model_ask
+from roost.selftest.work import Ask, Break, Engine, Seen, Verdict, echo_ask, judge, model_ask
 
 ASK = Ask(7, Engine.ECHO, True, "7.0 7.1 7.2", 3)
 USAGE = {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
@@ -87,10 +87,10 @@ def reported(*answers: Seen, faults: tuple[Injected, ...] = ()) -> Report:
 
 
 def test_connections_break_for_a_reason_only() -> None:
-    broken = seen(repeats=1, broken=[101.0])
+    broken = seen(repeats=1, broken=[Break(101.0, "selftest-echo-7-0", "ReadError")])
     assert reported(broken, faults=(Injected(1.0, 100.5, GATEWAY_KILLED, "gateway-0"),)).passed
     other = reported(broken, faults=(Injected(1.0, 100.5, "replica killed", "echo"),))
-    assert (other.unexplained, other.passed) == (1, False)
+    assert ([each.request_id for each in other.unexplained], other.passed) == (["selftest-echo-7-0"], False)
     later = reported(broken, faults=(Injected(9.0, 102.0, GATEWAY_KILLED, "gateway-0"),))
     assert not later.passed, "it broke before the worker was killed"
 

@@ -31,7 +31,9 @@ def selftest(
         bool, typer.Option("--echo-only", help="Leave the model out: no weights are needed, and answers are exact.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Which faults hit which replicas.")] = 1,
-    keep_home: Annotated[bool, typer.Option("--keep-home", help="Keep the temporary home with its logs.")] = False,
+    keep_home: Annotated[
+        bool, typer.Option("--keep-home", help="Keep the temporary home with its logs; kept anyway if it fails.")
+    ] = False,
     json: JsonResult = False,
 ) -> None:
     """Prove on this machine that no answer is lost: load, while replicas, control plane and gateways are killed.
@@ -48,11 +50,17 @@ def selftest(
     began = time.monotonic()
     server = SelfTest.server(home, options)
     test = SelfTest(options, server, lambda text: out.text(f"{time.monotonic() - began:6.1f} s  {text}"))
+    passed = False
     try:
         report = _run(test, server, out)
+        passed = report.passed
+    except Interrupted:
+        passed = True
+        raise
     finally:
-        if keep_home:
-            out.line(f"Kept: {home}")
+        # What went wrong is told by the logs.
+        if keep_home or not passed:
+            out.line(f"Kept, with its logs: {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
     if json:
@@ -111,8 +119,8 @@ def show(out: Output, report: Report) -> None:
         out.text(f"! {text}")
     if report.served_twice:
         out.text(f"! {report.served_twice} requests were completed twice.")
-    if report.unexplained:
-        out.text(f"! {report.unexplained} connections broke although no gateway worker had been killed.")
+    for broken in report.unexplained:
+        out.text(f"! a connection broke although no gateway worker had been killed: {broken.request_id}: {broken.how}")
     for left in report.left_behind:
         out.text(f"! left behind: {left}.")
     verdict = "Passed" if report.passed else "FAILED"
