@@ -88,7 +88,9 @@ class Relay:
     def begin(self) -> None:
         """Send the request, or what there is of it, if there is room for one more."""
         key = self._gateway.authenticate(self._request.headers.get(b"authorization"))
-        key_id = "" if isinstance(key, Refusal) else key.id
+        key_id = ""
+        if not isinstance(key, Refusal):
+            self._request.key, key_id = key, key.id  # for the log; whether it may is the control plane's to say
         crowded = self._gateway.relay_room.enter(key_id)
         if crowded is not None:
             self._refuse(crowded)

@@ -316,3 +316,12 @@ async def test_few_connections_to_the_control_plane_are_kept_after_a_burst(world
         await client.send(b"x" * 99)
         assert (await client.answer()).status == 200
     await until(lambda: sum(not peer.gone.is_set() for peer in world.control.peers) == MOST_IDLE)
+
+
+async def test_the_log_names_the_key_of_what_is_relayed_too(world: World) -> None:
+    lines = b"GET /v1/endpoints HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n"
+    await world.ask(lines % KEY.encode())
+    await world.ask(lines % b"unknown")
+    world.gateway.sweep()
+    logged = [json.loads(line) for path in (world.folder / "logs").iterdir() for line in path.read_text().splitlines()]
+    assert [entry["key"] is not None for entry in logged if entry["path"] == "/v1/endpoints"] == [True, False]
