@@ -231,9 +231,10 @@ class Front(asyncio.Protocol):
         if not begun:
             self._earlier = data_so_far[self._next_line(data_so_far) :]
             self._line_at, self._skip = 0, -1
-            return
-        self._earlier = data_so_far
-        self._head_seen += len(data)
+            self._head_seen = len(self._earlier)
+        else:
+            self._earlier = data_so_far
+            self._head_seen += len(data)
         if self._head_seen > MAX_HEAD:
             self._refuse_rest(head_rules.HEAD_TOO_LARGE)
 
