@@ -1,7 +1,7 @@
 """What a client already has of a streamed answer, kept so that another replica can go on from it. Sans I/O.
 
 Used by ``attempt`` for the streams that ``continuation`` finds fit, for each piece that it passes on: it must cost next
-to nothing. So the pieces themselves are kept, and every few KB of them are boiled down to their texts as JSON has them.
+to nothing. So the pieces themselves are kept, and every few of them are boiled down to their texts as JSON has them.
 Once a stream's usual event is known, that is two cuts in each piece.
 """
 
@@ -14,8 +14,8 @@ from roost.gateway import engine_json
 from roost.gateway.http1 import BrokenResponse, Unchunked
 from roost.gateway.sse import DONE, EventTooLong, Splitter, data_of, whole_events
 
-MOST_SIZE = 4096
-"""Bytes of pieces that are kept as they are before they are boiled down."""
+MOST_SIZE = 1400
+"""Bytes of pieces that are kept as they are before they are boiled down: few, since many streams share the caches."""
 KEPT_PIECES = 4
 """So many of the last pieces stay then: what a stream's end tells of its tokens is in them."""
 MOST_HELD = 64 * 1024
