@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from roost.gateway.answers import Refusal
-from roost.gateway.upstream import Connection, Pool
+from roost.gateway.upstream import Pool
 
 MOST = 256
 """Requests of one worker. Streams of logs count; of those a key has at most 16 over all workers."""
@@ -60,9 +60,15 @@ class ControlPool(Pool):
 
     __slots__ = ()
 
-    def put(self, connection: Connection) -> None:
-        """Give back a connection whose response has ended."""
-        if len(self._idle) < MOST_IDLE:
-            super().put(connection)
-        elif connection.transport is not None:
-            connection.transport.close()
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for long, and of the others those that are too many.
+
+        Never one whose response has just ended: the control plane might take the close for a client that hung up on
+        it, whose answer is lost.
+        """
+        super().sweep(now)
+        settled = [connection for connection in self._idle if 0.0 < connection.idle_since < now]
+        for connection in settled[: max(0, len(self._idle) - MOST_IDLE)]:
+            self._idle.remove(connection)
+            if connection.transport is not None:
+                connection.transport.close()
