@@ -14,6 +14,7 @@ from tests.unit.gateway.fakes import (
     LAST,
     STREAM_HEAD,
     Answer,
+    Client,
     Handler,
     Peer,
     Seen,
@@ -305,7 +306,8 @@ async def test_a_loss_before_the_next_answers_head_ends_with_an_error_frame_too(
     assert json.loads(answer.events[-1])["error"]["code"] == "engine_failed"
 
 
-async def test_a_stream_waits_for_a_replica_to_go_on_and_the_client_hears_of_it(world: World) -> None:
+async def cut_and_held(world: World) -> Client:
+    """The client of a stream whose only replica was lost, and that waits for another one."""
     world.upstream.handler = engine(1, cut=4)
     world.route(world.replica(1), continues=True)
     client = await world.connect()
@@ -313,6 +315,11 @@ async def test_a_stream_waits_for_a_replica_to_go_on_and_the_client_hears_of_it(
     await world.upstream.wait_for(1)
     world.route(continues=True)
     await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    return client
+
+
+async def test_a_stream_waits_for_a_replica_to_go_on_and_the_client_hears_of_it(world: World) -> None:
+    client = await cut_and_held(world)
     world.gateway.sweep()
     world.upstream.handler = engine(2)
     world.route(world.replica(2), continues=True)
@@ -322,13 +329,7 @@ async def test_a_stream_waits_for_a_replica_to_go_on_and_the_client_hears_of_it(
 
 
 async def test_a_wait_in_vain_ends_with_an_error_frame(world: World) -> None:
-    world.upstream.handler = engine(1, cut=4)
-    world.route(world.replica(1), continues=True)
-    client = await world.connect()
-    await client.send(ask_of("chat"))
-    await world.upstream.wait_for(1)
-    world.route(continues=True)
-    await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    client = await cut_and_held(world)
     world.route(continues=True, state="STOPPED", accepting=False)
     answer = await client.answer()
     assert answer.complete
@@ -339,13 +340,7 @@ async def test_a_wait_in_vain_ends_with_an_error_frame(world: World) -> None:
 async def test_a_stream_waits_so_long_after_its_replica_was_lost_however_often_another_cannot_be_reached(
     world: World,
 ) -> None:
-    world.upstream.handler = engine(1, cut=4)
-    world.route(world.replica(1), continues=True)
-    client = await world.connect()
-    await client.send(ask_of("chat"))
-    await world.upstream.wait_for(1)
-    world.route(continues=True)
-    await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    client = await cut_and_held(world)
     (exchange,) = world.gateway.books.endpoints[ENDPOINT].held
     lost_at = exchange.lost_at
     await world.upstream.stop()
@@ -363,13 +358,7 @@ async def test_a_stream_waits_so_long_after_its_replica_was_lost_however_often_a
 
 
 async def test_a_client_that_hangs_up_while_its_stream_waits_leaves_nothing(world: World) -> None:
-    world.upstream.handler = engine(1, cut=4)
-    world.route(world.replica(1), continues=True)
-    client = await world.connect()
-    await client.send(ask_of("chat"))
-    await world.upstream.wait_for(1)
-    world.route(continues=True)
-    await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 1)
+    client = await cut_and_held(world)
     client.hang_up()
     await until(lambda: world.gateway.books.report()["held"][ENDPOINT] == 0)
     assert not any(world.gateway.books.report()["in_flight"].values())
